@@ -28,6 +28,6 @@ class Jittered:
 
     def next_s(self) -> float:
         """At least a tenth of the ceiling, so that a herd spreads out and nobody spins."""
-        ceiling = min(self._cap_s, self._base_s * 2 ** min(self._failures, 16))
+        ceiling = min(self._cap_s, self._base_s * float(1 << min(self._failures, 16)))
         self._failures += 1
         return ceiling * (0.1 + 0.9 * self._rng.random())
