@@ -1,0 +1,172 @@
+"""The Docker engine of a host.
+
+`OwnEngine` is Debian's dockerd in the host's network namespace, with folders and a cgroup of its own. `UsersEngine` is
+the one that already runs on this machine: it is used, not replaced, and only gets a runtime entry in its daemon.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from agent.drivers.oci.install import merge_runtime, register, unregister
+from tests.lab.processes import ProcessGroup, alive, kill, run, wait_for
+
+API = "1.41"  # of Docker 20.10, which newer ones speak too
+
+
+class Engine:
+    """What both have in common: a socket that answers."""
+
+    socket: Path
+
+    def configure(self, wrapper: Path) -> None:
+        raise NotImplementedError
+
+    def start(self) -> int:
+        raise NotImplementedError
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        try:
+            with docker.APIClient(f"unix://{self.socket}", version=API, timeout=5) as client:
+                return bool(client.ping())
+        except Exception:
+            return False
+
+    def containers(self) -> list[dict[str, Any]]:
+        """All of them, running or not, as the engine lists them."""
+        with docker.APIClient(f"unix://{self.socket}", version=API, timeout=30) as client:
+            listed: list[dict[str, Any]] = client.containers(all=True)
+            return listed
+
+    def remove_containers(self, label: str) -> None:
+        """Those with this label, running or not."""
+        with docker.APIClient(f"unix://{self.socket}", version=API) as client:
+            for container in client.containers(all=True, filters={"label": label}):
+                with contextlib.suppress(docker.errors.APIError):
+                    client.remove_container(container["Id"], force=True)
+
+
+class OwnEngine(Engine):
+    """dockerd of one host. `run_dir` is short-lived and holds sockets, `data_dir` survives a reboot of the host."""
+
+    def __init__(
+        self,
+        processes: ProcessGroup,
+        *,
+        host: str,
+        run_dir: Path,
+        data_dir: Path,
+        namespace: str | None,
+        cgroup: str,
+    ) -> None:
+        self._host = host
+        self._processes = processes
+        self._run_dir = run_dir
+        self._data_dir = data_dir
+        self._namespace = namespace
+        self._cgroup = cgroup
+        self.socket = run_dir / "docker.sock"
+        self.pid_file = run_dir / "docker.pid"
+
+    def configure(self, wrapper: Path) -> None:
+        settings = merge_runtime({"live-restore": True}, wrapper)
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        (self._run_dir / "daemon.json").write_text(json.dumps(settings))
+
+    def command(self) -> list[str]:
+        enter = ["nsenter", f"--net=/run/netns/{self._namespace}"] if self._namespace else []
+        return [
+            *enter, "dockerd",
+            "--config-file", str(self._run_dir / "daemon.json"),
+            "--data-root", str(self._data_dir / "docker"),
+            "--exec-root", str(self._run_dir / "docker"),
+            "--pidfile", str(self.pid_file),
+            "-H", f"unix://{self.socket}",
+            "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+            "--userland-proxy=false", f"--cgroup-parent={self._cgroup}", "--storage-driver=overlay2",
+        ]  # fmt: skip
+
+    def start(self) -> int:
+        """Start and wait until it answers; one that runs already is kept. Returns its process id."""
+        if self.running():
+            return self.pid()
+        self._wait_for_containerd_to_go()
+        for _ in range(3):
+            self.pid_file.unlink(missing_ok=True)
+            pid = self._processes.spawn(self.command(), host=self._host, log=self._run_dir / "dockerd.log")
+            with contextlib.suppress(TimeoutError):
+                wait_for(lambda pid=pid: self.answers() or not alive(pid), 30, "dockerd to answer")
+            if self.answers():
+                return pid
+        tail = "\n".join((self._run_dir / "dockerd.log").read_text(errors="replace").splitlines()[-5:])
+        raise RuntimeError(f"dockerd did not start; its last lines:\n{tail}")
+
+    def running(self) -> bool:
+        return self.pid_file.exists() and alive(self.pid()) and self.answers()
+
+    def pid(self) -> int:
+        return int(self.pid_file.read_text())
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End dockerd; with live-restore its containers go on."""
+        if self.pid_file.exists() and alive(pid := self.pid()):
+            kill(pid, number, wait_s=30)
+        self._wait_for_containerd_to_go()
+
+    def _wait_for_containerd_to_go(self) -> None:
+        """A dockerd that is started while the old containerd ends fails with 'timeout waiting for containerd'."""
+        path = self._run_dir / "docker" / "containerd" / "containerd.pid"
+        if not path.exists():
+            return
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            pid = int(path.read_text())
+            until = time.monotonic() + 10
+            while alive(pid) and _is(pid, "containerd"):
+                if time.monotonic() > until:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.05)
+
+
+def _is(pid: int, name: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    return False
+
+
+def unmount_below(folder: Path) -> None:
+    """Everything mounted at or under a folder, deepest first."""
+    targets = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for target in sorted((t for t in targets if t == str(folder) or t.startswith(f"{folder}/")), reverse=True):
+        run("umount", "-l", target, check=False)
+
+
+class UsersEngine(Engine):
+    """The machine's own Docker."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+
+    def configure(self, wrapper: Path) -> None:
+        register(self.socket, wrapper)
+
+    def unconfigure(self) -> None:
+        unregister(self.socket)
+
+    def start(self) -> int:
+        if not self.answers():
+            raise RuntimeError(f"Docker at {self.socket} does not answer")
+        return 0
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """It is the user's: it goes on."""

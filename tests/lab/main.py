@@ -1,0 +1,93 @@
+"""`./dev`: a cluster to try, the tests, the benchmarks, the checks."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab import packages, trial
+from tests.lab.checks import check, generate
+from tests.lab.steps import Steps
+
+HERE = Path(__file__).resolve().parents[2]
+CALLED_FROM = Path(os.environ.get("MOOR_DEV_CALLED_FROM", HERE))
+BENCHMARKS = ("deploy", "churn", "fleet")
+
+FAST = ["tests/unit", "tests/golden", "tests/contract", "tests/integration"]
+SUITES = {
+    "fast": [*FAST],
+    "e2e": ["tests/e2e", "-m", "not walk"],
+    "walk": ["tests/e2e", "-m", "walk"],
+}
+
+
+def main(arguments: list[str]) -> int:
+    verb, rest = arguments[0], arguments[1:]
+    try:
+        return VERBS[verb](rest)
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted; `./dev {verb}` again goes on from here, `./dev down` removes everything", file=sys.stderr
+        )
+        return 130
+    except (RuntimeError, TimeoutError) as error:
+        print(f"dev: {error}", file=sys.stderr)
+        return 1
+
+
+def up(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./dev up")
+    parser.add_argument("--hosts", type=int, default=None, help="1: this machine itself; 2 to 5: network namespaces")
+    given = parser.parse_args(arguments)
+    if given.hosts is not None and not 1 <= given.hosts <= 5:
+        parser.error(f"--hosts takes 1 to 5, not {given.hosts}")
+    steps = Steps()
+    install_missing(steps, packages.FOR_A_CLUSTER)
+    return trial.up(given.hosts, HERE, steps)
+
+
+def install_missing(steps: Steps, wanted: dict[str, str]) -> None:
+    if lacking := packages.missing(wanted):
+        with steps.step(f"installing {', '.join(lacking)}"):
+            packages.install(lacking)
+
+
+def test(arguments: list[str]) -> int:
+    """Fast ones first; the lab's scenarios last. Arguments that name no suite go to pytest."""
+    install_missing(Steps(), packages.FOR_TESTS)
+    chosen = [*FAST, "tests/e2e"]
+    if arguments and arguments[0] in SUITES:
+        chosen, arguments = SUITES[arguments[0]], arguments[1:]
+    elif any(not argument.startswith("-") for argument in arguments):
+        chosen = []
+    return subprocess.call([sys.executable, "-m", "pytest", *chosen, *arguments], cwd=HERE)
+
+
+def bench(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in BENCHMARKS:
+        print(f"usage: ./dev bench {{{','.join(BENCHMARKS)}}} [--json FILE]", file=sys.stderr)
+        return 2
+    install_missing(Steps(), packages.FOR_TESTS)
+    os.chdir(CALLED_FROM)  # --json FILE is relative to where the user is
+    module = importlib.import_module(f"benchmarks.{arguments[0]}")
+    result: int = module.main(arguments[1:])
+    return result
+
+
+VERBS = {
+    "up": up,
+    "down": lambda _: trial.down(Steps()),
+    "status": lambda _: trial.status(),
+    "test": test,
+    "bench": bench,
+    "check": lambda _: check(HERE),
+    "generate": lambda _: generate(HERE),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
