@@ -29,6 +29,10 @@ class StoreFull(StoreError):
     """etcd's space quota is used up; writes are refused until space was freed and the alarm disarmed."""
 
 
+class LeaseGone(StoreError):
+    """The lease that a write wanted to hang on does not exist (any more): nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyValue:
     key: str
@@ -88,7 +92,8 @@ Operation = Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`ok` is False where a guard did not hold: nothing was written. `revision` is the store's after the answer."""
+    """`ok` is False where a guard did not hold: nothing was written. `revision` is the store's after the answer;
+    of a transaction that wrote something it is exactly the one of its writes."""
 
     ok: bool
     revision: int
@@ -104,7 +109,11 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Everything that changed up to `revision` since the batch before; the newest value of a key last."""
+    """Everything that changed up to `revision` since the batch before; a revision is never split over two batches.
+
+    A key occurs once, with its newest change, in `puts` or in `deletes` (deleted and made again: a put whose
+    `created` is another).
+    """
 
     puts: list[KeyValue]
     deletes: list[str]
@@ -120,6 +129,26 @@ class StoreStatus:
     size_bytes: int
     quota_alarm: bool
     version: str
+
+
+class LeaseKeeper(Protocol):
+    """Keeps one lease alive from outside the event loop, so that a stalled loop does not let it run out."""
+
+    def until(self) -> float:
+        """The instant of the clock's `monotonic` before which the lease cannot have run out; -inf: it is lost."""
+        ...
+
+    def revision(self) -> int:
+        """The store's revision as last heard along with a renewal; 0: not yet."""
+        ...
+
+    def pulse(self) -> None:
+        """The event loop is alive. A loop that has not said so for long loses the lease: it cannot lead."""
+        ...
+
+    def close(self) -> None:
+        """Renew no more. Does not revoke."""
+        ...
 
 
 class Store(Protocol):
@@ -150,6 +179,10 @@ class Store(Protocol):
         ...
 
     async def revoke(self, lease: int) -> None: ...
+
+    def keep_lease(self, lease: int, *, ttl_s: float, renew_s: float, granted_at: float) -> LeaseKeeper:
+        """Starts to renew a lease; `granted_at` is an instant of `monotonic` before `grant` was called."""
+        ...
 
     async def compact(self, revision: int) -> None: ...
 
