@@ -19,7 +19,7 @@ class Slot(NamedTuple):
 
     job_uid: str
     group: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants here
 
 
 class AllocKey(NamedTuple):
@@ -27,7 +27,7 @@ class AllocKey(NamedTuple):
 
     job_uid: str
     group: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants here
     attempt: int
 
     @property
