@@ -192,5 +192,3 @@ def next_limit(values: Sequence[bytes]) -> int:
     """How many keys to ask for next, so that a page of such values stays near PAGE_BYTES."""
     average = sum(map(len, values)) // len(values) + 100
     return max(1, min(PAGE_KEYS, PAGE_BYTES // average))
-
-

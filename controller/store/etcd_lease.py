@@ -57,18 +57,19 @@ class LeaseLoop:
         """Renew once. Returns the pause before the next turn, None: the lease is lost."""
         sent = self._monotonic()
         if sent >= self._until or sent - self._pulse > PATIENCE * self._ttl_s:
-            return self._lost()
+            return self._lose()
         try:
             left, self._revision = self._renew(min(self._renew_s, self._until - sent))
         except OSError:
             return min(self._renew_s, 0.2)
         if left <= 0 or self._monotonic() >= self._until:
-            return self._lost()
+            return self._lose()
         self._until = sent + min(left, self._ttl_s) * (1 - SAFETY)
         return self._renew_s
 
-    def _lost(self) -> None:
+    def _lose(self) -> float | None:
         self._until = -math.inf
+        return None
 
 
 class EtcdLeaseKeeper:

@@ -195,7 +195,7 @@ class Rpc:
         await _call(self._maintenance.Defragment, pb.DefragmentRequest(), timeout)
 
     def watch(self) -> WatchCall:
-        """A stream of watches. `hasleader`: a member that has lost its cluster ends the stream instead of going quiet."""
+        """A stream of watches. `hasleader`: a member that has lost its cluster ends it instead of going quiet."""
         return cast(WatchCall, self._watch.Watch(metadata=(("hasleader", "true"),)))
 
 
