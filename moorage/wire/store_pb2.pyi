@@ -565,10 +565,31 @@ class JobState(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttemptFloorsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TERM_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     SETTLED_VERSION_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FLOORS_FIELD_NUMBER: _builtins.int
     term: _builtins.str
     settled_version: _builtins.int
     """the newest version that was once wholly healthy"""
@@ -578,6 +599,10 @@ class JobState(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
         """the last ten"""
 
+    @_builtins.property
+    def attempt_floors(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """group -> highest attempt number among collected slots: never used again"""
+
     def __init__(
         self,
         *,
@@ -585,10 +610,11 @@ class JobState(_message.Message):
         groups: _abc.Iterable[Global___GroupState] | None = ...,
         events: _abc.Iterable[Global___Event] | None = ...,
         settled_version: _builtins.int = ...,
+        attempt_floors: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "groups", b"groups", "settled_version", b"settled_version", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_floors", b"attempt_floors", "events", b"events", "groups", b"groups", "settled_version", b"settled_version", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
