@@ -217,6 +217,34 @@ class NodeVerdictView(View):
     reason: str = ""
 
 
+class JobVersionView(View):
+    """One immutable version of a job's spec."""
+
+    kind: Literal["JobVersion"] = "JobVersion"
+    project: str
+    job: str
+    job_uid: str
+    version: int
+    current: bool
+    created_ms: int
+    principal: str = ""
+    spec: dict[str, Any]
+
+
+class ClusterView(View):
+    """`restore_suspected` says why an old backup is suspected; until it is accepted, agents get nothing new."""
+
+    kind: Literal["Cluster"] = "Cluster"
+    id: str
+    generation: int
+    restore_suspected: str = ""
+    leader: str = ""  # controller id
+    leader_url: str = ""
+    revision: int  # of the store, as this controller has seen it
+    nodes: int
+    nodes_ready: int
+
+
 class VersionView(View):
     version: str
     protocol: int
