@@ -57,6 +57,7 @@ def _check_address(value: str) -> None:
         raise refusal(f"{value[:60]!r} is not an IP address") from None
 
 
+Ulimit = Annotated[str, check(_check_ulimit)]
 Capability = Annotated[str, check(_check_capability)]
 Command = Listed[Text]
 Shm = Annotated[Bytes, Field(ge=4096)]
@@ -93,7 +94,7 @@ class Container(Base):
     """Not yet supported."""
     sysctls: dict[SysctlName, Text] = Field(default_factory=dict)
     """Kernel settings of the container's own namespaces."""
-    ulimits: dict[Annotated[str, check(_check_ulimit)], Annotated[int, Field(ge=0, lt=1 << 63)]] = Field(default_factory=dict)
+    ulimits: dict[Ulimit, Annotated[int, Field(ge=0, lt=1 << 63)]] = Field(default_factory=dict)
     """Soft and hard limit alike."""
     shm: Shm = 64 << 20
     """Size of /dev/shm."""

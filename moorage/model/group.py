@@ -87,7 +87,7 @@ class Group(Base):
 
 def _port_problems(group: Group) -> list[Problem]:
     found = []
-    owners: dict[int, str] = Field(default_factory=dict)
+    owners: dict[int, str] = {}
     for name, number in group.ports.items():
         if number == AUTO:
             if group.networks != "host":
