@@ -52,7 +52,9 @@ class Request:
     host_ports: Mapping[str, int] = field(default_factory=dict)  # name -> number; 0: a free one
     strategy: Literal["best_fit", "spread", "least_fragmentation"] = "best_fit"
     drivers: Sequence[str] = ("docker",)
-    avoid: Mapping[int, Sequence[str]] = field(default_factory=dict)  # index -> node ids where it last failed: last choice
+    avoid: Mapping[int, Sequence[str]] = field(
+        default_factory=dict
+    )  # index -> node ids where it last failed: last choice
     members: Mapping[str, int] = field(default_factory=dict)  # node id -> live allocations of this group there
 
 
@@ -79,3 +81,14 @@ class Plan:
     request: Request
     placements: Sequence[Placement]
     rejections: Sequence[Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """What one node says to one more slot: its score in parts, or everything that speaks against it."""
+
+    node: str
+    name: str
+    fits: bool
+    score: int
+    reason: str
