@@ -7,6 +7,7 @@ process may look at, hurt, or end a lab that another one made, also after an int
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from typing import Any
 from tests.lab import image
 from tests.lab.engine import UsersEngine, unmount_below
 from tests.lab.host import DATA, RUN, Capacity, Host
-from tests.lab.processes import ProcessGroup, alive, kill, wait_for
+from tests.lab.processes import ProcessGroup, alive, kill, process_state, run, wait_for
 from tests.lab.underlay import Underlay
 
 QUICK = {
@@ -133,6 +134,38 @@ class Cluster:
         kill(pid, number)
         return pid
 
+    def signal_controller(self, number: signal.Signals) -> None:
+        os.kill(self.controller_pid(), number)
+
+    def controller_state(self) -> str:
+        return process_state(self.controller_pid())
+
+    def kill_etcd(self) -> None:
+        kill(self.etcd_pid())
+
+    def etcd_runs(self) -> bool:
+        try:
+            return bool(self.etcd_pid())
+        except LookupError:
+            return False
+
+    def backup_etcd(self) -> Path:
+        """A snapshot of the store as it is now."""
+        path = self.data_dir / "backup.db"
+        run("etcdctl", "--endpoints", f"127.0.0.1:{self.etcd_port}", "snapshot", "save", str(path))
+        return path
+
+    def restore_etcd(self, backup: Path) -> None:
+        """Put an old snapshot in the place of the embedded etcd's data; the controller must be down."""
+        self.kill_etcd()
+        data = self.controller_data / "etcd"
+        shutil.rmtree(data)
+        run(
+            "etcdctl", "snapshot", "restore", str(backup), "--data-dir", str(data),
+            "--name", "moorage", "--initial-cluster", f"moorage=http://127.0.0.1:{self.etcd_port + 1}",
+            "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.etcd_port + 1}",
+        )  # fmt: skip
+
     def etcd_pid(self) -> int:
         """Of the embedded etcd, wherever it hangs after its controller's death."""
         wanted = str(self.controller_data)
@@ -201,7 +234,7 @@ class Cluster:
         for host in self.hosts:
             if isinstance(host.engine, UsersEngine) and host.engine.answers():
                 host.engine.remove_containers("moorage.cluster")
-                host.engine.unconfigure()
+                host.engine.configure_plain()
         self.processes.end()
         self.underlay.down()
         for folder in (self.run_dir, self.data_dir):

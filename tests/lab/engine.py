@@ -30,6 +30,9 @@ class Engine:
     def configure(self, wrapper: Path) -> None:
         raise NotImplementedError
 
+    def configure_plain(self) -> None:
+        raise NotImplementedError
+
     def start(self) -> int:
         raise NotImplementedError
 
@@ -48,6 +51,14 @@ class Engine:
         with docker.APIClient(f"unix://{self.socket}", version=API, timeout=30) as client:
             listed: list[dict[str, Any]] = client.containers(all=True)
             return listed
+
+    def pid_of(self, container: str) -> int:
+        with docker.APIClient(f"unix://{self.socket}", version=API) as client:
+            return int(client.inspect_container(container)["State"]["Pid"])
+
+    def kill_container(self, container: str) -> None:
+        with docker.APIClient(f"unix://{self.socket}", version=API) as client:
+            client.kill(container)
 
     def remove_containers(self, label: str) -> None:
         """Those with this label, running or not."""
@@ -81,8 +92,15 @@ class OwnEngine(Engine):
 
     def configure(self, wrapper: Path) -> None:
         settings = merge_runtime({"live-restore": True}, wrapper)
+        self._write(settings)
+
+    def _write(self, settings: dict[str, Any]) -> None:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         (self._run_dir / "daemon.json").write_text(json.dumps(settings))
+
+    def configure_plain(self) -> None:
+        """As a package leaves it: neither our runtime nor live-restore."""
+        self._write({})
 
     def command(self) -> list[str]:
         enter = ["nsenter", f"--net=/run/netns/{self._namespace}"] if self._namespace else []
@@ -160,7 +178,7 @@ class UsersEngine(Engine):
     def configure(self, wrapper: Path) -> None:
         register(self.socket, wrapper)
 
-    def unconfigure(self) -> None:
+    def configure_plain(self) -> None:
         unregister(self.socket)
 
     def start(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.engine import Engine, OwnEngine, UsersEngine, unmount_below
-from tests.lab.processes import ProcessGroup, alive, kill, wait_for
+from tests.lab.processes import ProcessGroup, alive, kill, process_state, tracking_hierarchy, wait_for
 
 RUN = Path("/run/moorage-lab")
 DATA = Path("/var/lib/moorage-lab")
@@ -112,6 +113,12 @@ class Host:
         kill(pid, number)
         return pid
 
+    def signal_agent(self, number: signal.Signals) -> None:
+        os.kill(self.agent_pid(), number)
+
+    def agent_state(self) -> str:
+        return process_state(self.agent_pid())
+
     def power_off(self) -> None:
         """Everything of the host ends at once, and what lives in memory (/run) is gone with it."""
         self._processes.cut_power(f"sys-{self.name}")
@@ -129,5 +136,18 @@ class Host:
             c for c in self.engine.containers() if c["State"] == "running" and "moorage.alloc" in (c["Labels"] or {})
         ]
 
+    def namespace_inode(self, container: str) -> int:
+        """Of the network namespace that the container's first process is in."""
+        return os.stat(f"/proc/{self.engine.pid_of(container)}/ns/net").st_ino
+
+    def leftovers(self) -> list[str]:
+        """Namespaces and cgroups of allocations that are still there."""
+        folders = [self.run_dir / "agent" / "netns", tracking_hierarchy() / self.cgroup.lstrip("/")]
+        return [str(each) for folder in folders if folder.is_dir() for each in folder.iterdir() if _of_allocation(each)]
+
     def wait_for_engine(self) -> None:
         wait_for(self.engine.answers, 30, f"the engine of {self.name}")
+
+
+def _of_allocation(path: Path) -> bool:
+    return path.is_mount() or (path.is_dir() and path.parent.name != "agent")

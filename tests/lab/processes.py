@@ -106,13 +106,17 @@ def _reap() -> None:
             pass
 
 
+def process_state(pid: int) -> str:
+    """The letter of /proc/PID/stat (R, S, T for stopped, Z …); empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Running, that is, neither gone nor a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+    return process_state(pid) not in ("", "Z", "X")
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL, *, wait_s: float = 15.0) -> None:

@@ -96,7 +96,6 @@ def status() -> int:
     for host in cluster.hosts:
         agent = "runs" if host.agent_running() else "is down"
         engine = "answers" if host.engine.answers() else "is down"
-        print(
-            f"{host.name:<12} agent {agent}, engine {engine}, {len(host.containers()) if engine == 'answers' else '?'} containers"
-        )
+        count = len(host.containers()) if engine == "answers" else "?"
+        print(f"{host.name:<12} agent {agent}, engine {engine}, {count} containers")
     return 0
