@@ -1,0 +1,303 @@
+"""The cache's tables: one for each kind of key, all with the same four operations.
+
+A table answers in KeyValues, as the store does, whatever it keeps inside; so the cache compares, repairs and announces
+changes without knowing kinds. The typed tables add the indexes that readers ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from sys import intern
+from typing import Generic, Protocol, TypeVar
+
+from controller.cache.entries import AllocEntry, JobEntry, NodeEntry, SharedBytes, StatusEntry
+from controller.store.protocol import KeyValue
+from moorage.wire import keys
+from moorage.wire.store_pb2 import NodeFacts, NodeSpec, NodeState
+
+T = TypeVar("T")
+
+Attempts = AllocEntry | tuple[AllocEntry, ...]
+"""Of one slot, oldest first. Nearly every slot has just one, which then stands for itself: a tuple costs 64 bytes."""
+
+
+class Table(Protocol):
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        """Take over a value; returns the one before."""
+        ...
+
+    def delete(self, key: str) -> KeyValue | None:
+        """Returns what was there."""
+        ...
+
+    def get(self, key: str) -> KeyValue | None: ...
+
+    def revision(self, key: str) -> int:
+        """Of the key's last change; 0 where there is no such key. Cheaper than `get`."""
+        ...
+
+    def keys(self) -> Iterator[str]: ...
+
+
+class RawTable:
+    """Kinds that are few, or read as they are."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, KeyValue] = {}
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        old = self.items.get(kv.key)
+        self.items[kv.key] = kv
+        return old
+
+    def delete(self, key: str) -> KeyValue | None:
+        return self.items.pop(key, None)
+
+    def get(self, key: str) -> KeyValue | None:
+        return self.items.get(key)
+
+    def revision(self, key: str) -> int:
+        kv = self.items.get(key)
+        return kv.revision if kv else 0
+
+    def keys(self) -> Iterator[str]:
+        return iter(list(self.items))
+
+
+class DecodedTable(RawTable, Generic[T]):
+    """Raw values and, once somebody asked, what they mean; forgotten with the value."""
+
+    def __init__(self, decode: Callable[[bytes], T]) -> None:
+        super().__init__()
+        self._decode = decode
+        self._decoded: dict[str, T] = {}
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        self._decoded.pop(kv.key, None)
+        return super().put(kv)
+
+    def delete(self, key: str) -> KeyValue | None:
+        self._decoded.pop(key, None)
+        return super().delete(key)
+
+    def value(self, key: str) -> T | None:
+        if (known := self._decoded.get(key)) is not None:
+            return known
+        if (kv := self.items.get(key)) is None:
+            return None
+        self._decoded[key] = value = self._decode(kv.value)
+        return value
+
+
+class JobTable(RawTable):
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_project: dict[str, dict[str, JobEntry]] = {}
+        self._by_uid: dict[str, JobEntry] = {}
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        old = self.delete(kv.key)
+        entry = JobEntry(kv)
+        self._by_project.setdefault(entry.project, {})[entry.name] = entry
+        self._by_uid[entry.uid] = entry
+        super().put(kv)
+        return old
+
+    def delete(self, key: str) -> KeyValue | None:
+        project, name = key[len(keys.JOBS) :].split("/")
+        entry = self._by_project.get(project, {}).pop(name, None)
+        if entry is not None and self._by_uid.get(entry.uid) is entry:
+            del self._by_uid[entry.uid]
+        if not self._by_project.get(project, True):
+            del self._by_project[project]
+        return super().delete(key)
+
+    def named(self, project: str, name: str) -> JobEntry | None:
+        return self._by_project.get(project, {}).get(name)
+
+    def by_uid(self, uid: str) -> JobEntry | None:
+        return self._by_uid.get(uid)
+
+    def entries(self, project: str | None = None) -> Iterable[JobEntry]:
+        if project is not None:
+            return list(self._by_project.get(project, {}).values())
+        return [entry for jobs in self._by_project.values() for entry in jobs.values()]
+
+
+class NodeTable(RawTable):
+    """Three keys make a node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._nodes: dict[str, NodeEntry] = {}
+        self._by_name: dict[str, str] = {}
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        old = super().put(kv)
+        self._rebuild(node_of(kv.key))
+        return old
+
+    def delete(self, key: str) -> KeyValue | None:
+        old = super().delete(key)
+        self._rebuild(node_of(key))
+        return old
+
+    def node(self, node_id: str) -> NodeEntry | None:
+        return self._nodes.get(node_id)
+
+    def by_name(self, name: str) -> NodeEntry | None:
+        node_id = self._by_name.get(name)
+        return self._nodes.get(node_id) if node_id is not None else None
+
+    def entries(self) -> Iterable[NodeEntry]:
+        return list(self._nodes.values())
+
+    def _rebuild(self, node_id: str) -> None:
+        old = self._nodes.pop(node_id, None)
+        if old is not None and self._by_name.get(old.name) == node_id:
+            del self._by_name[old.name]
+        spec, state, facts = (
+            self.items.get(key(node_id)) for key in (keys.node_spec, keys.node_state, keys.node_facts)
+        )
+        if not (spec or state or facts):
+            return
+        self._nodes[node_id] = entry = NodeEntry(
+            id=node_id,
+            spec=NodeSpec.FromString(spec.value) if spec else NodeSpec(),
+            spec_revision=spec.revision if spec else 0,
+            state=NodeState.FromString(state.value) if state else NodeState(),
+            state_revision=state.revision if state else 0,
+            facts=NodeFacts.FromString(facts.value) if facts else None,
+            facts_revision=facts.revision if facts else 0,
+        )
+        self._by_name[entry.name] = node_id
+
+
+class AllocTable:
+    """By id, by node, and by job: group: index: attempts, oldest first."""
+
+    def __init__(self) -> None:
+        self._shared = SharedBytes()
+        self._by_id: dict[str, AllocEntry] = {}
+        self._by_node: dict[str, dict[str, AllocEntry]] = {}
+        self._by_job: dict[str, dict[str, dict[int, Attempts]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        entry = AllocEntry(kv, self._shared)
+        old = self._by_id.get(entry.id)
+        if old is not None:
+            self._unlink(old)
+        self._by_id[entry.id] = entry
+        self._by_node.setdefault(entry.node, {})[entry.id] = entry
+        indexes = self._by_job.setdefault(entry.job_uid, {}).setdefault(entry.group, {})
+        indexes[entry.index] = _packed(sorted((*_unpacked(indexes.get(entry.index)), entry), key=_attempt))
+        return old.kv() if old is not None else None
+
+    def delete(self, key: str) -> KeyValue | None:
+        entry = self._by_id.pop(keys.parse_alloc(key).id, None)
+        if entry is None:
+            return None
+        self._unlink(entry)
+        return entry.kv()
+
+    def get(self, key: str) -> KeyValue | None:
+        entry = self._by_id.get(keys.parse_alloc(key).id)
+        return entry.kv() if entry is not None else None
+
+    def revision(self, key: str) -> int:
+        entry = self._by_id.get(keys.parse_alloc(key).id)
+        return entry.revision if entry is not None else 0
+
+    def keys(self) -> Iterator[str]:
+        return (entry.key.key for entry in list(self._by_id.values()))
+
+    def by_id(self, alloc: str) -> AllocEntry | None:
+        return self._by_id.get(alloc)
+
+    def entries(self) -> Iterable[AllocEntry]:
+        return list(self._by_id.values())
+
+    def of_node(self, node: str) -> Iterable[AllocEntry]:
+        return list(self._by_node.get(node, {}).values())
+
+    def of_job(self, uid: str) -> Iterable[AllocEntry]:
+        return [
+            entry
+            for indexes in self._by_job.get(uid, {}).values()
+            for attempts in indexes.values()
+            for entry in _unpacked(attempts)
+        ]
+
+    def of_slot(self, uid: str, group: str, index: int) -> tuple[AllocEntry, ...]:
+        """All attempts, oldest first."""
+        return _unpacked(self._by_job.get(uid, {}).get(group, {}).get(index))
+
+    def _unlink(self, entry: AllocEntry) -> None:
+        on_node = self._by_node[entry.node]
+        del on_node[entry.id]
+        if not on_node:
+            del self._by_node[entry.node]
+        groups = self._by_job[entry.job_uid]
+        indexes = groups[entry.group]
+        left = [other for other in _unpacked(indexes[entry.index]) if other is not entry]
+        if left:
+            indexes[entry.index] = _packed(left)
+            return
+        del indexes[entry.index]
+        if not indexes:
+            del groups[entry.group]
+        if not groups:
+            del self._by_job[entry.job_uid]
+
+
+class StatusTable:
+    def __init__(self, allocs: AllocTable) -> None:
+        self._allocs = allocs
+        self._by_alloc: dict[str, StatusEntry] = {}
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        node, alloc = kv.key[len(keys.STATUSES) :].split("/")
+        old = self._by_alloc.get(alloc)
+        known = self._allocs.by_id(alloc) or old
+        shared = alloc if known is None else known.id  # a fleet's ids are held once
+        self._by_alloc[shared] = StatusEntry(kv, intern(node), shared)
+        return old.kv() if old is not None else None
+
+    def delete(self, key: str) -> KeyValue | None:
+        entry = self._by_alloc.pop(key.rpartition("/")[2], None)
+        return entry.kv() if entry is not None else None
+
+    def get(self, key: str) -> KeyValue | None:
+        entry = self._by_alloc.get(key.rpartition("/")[2])
+        return entry.kv() if entry is not None else None
+
+    def revision(self, key: str) -> int:
+        entry = self._by_alloc.get(key.rpartition("/")[2])
+        return entry.revision if entry is not None else 0
+
+    def keys(self) -> Iterator[str]:
+        return (keys.status(entry.node, entry.id) for entry in list(self._by_alloc.values()))
+
+    def of(self, alloc: str) -> StatusEntry | None:
+        return self._by_alloc.get(alloc)
+
+
+def _packed(attempts: Sequence[AllocEntry]) -> Attempts:
+    return attempts[0] if len(attempts) == 1 else tuple(attempts)
+
+
+def _unpacked(attempts: Attempts | None) -> tuple[AllocEntry, ...]:
+    if attempts is None:
+        return ()
+    return attempts if isinstance(attempts, tuple) else (attempts,)
+
+
+def node_of(key: str) -> str:
+    return key[len(keys.NODES) :].partition("/")[0]
+
+
+def _attempt(entry: AllocEntry) -> int:
+    return entry.attempt

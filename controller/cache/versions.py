@@ -1,0 +1,57 @@
+"""Job versions and the group specs compiled from them, read often and never changing: small caches of the latest used.
+
+A decoded version is tens of kilobytes and a compiled group some hundred bytes, so few of the first and many of the
+second are kept. What agents get is the encoded bytes, made once for each (job, version, group).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from controller.cache.tables import RawTable
+from moorage.wire import keys
+from moorage.wire.spec_pb2 import GroupSpec
+
+if TYPE_CHECKING:
+    from moorage.model import JobVersion
+
+
+class Versions:
+    def __init__(self, table: RawTable, *, versions: int = 64, groups: int = 2048) -> None:
+        self._table = table
+        self._decoded = lru_cache(versions)(self._decode)
+        self._compiled = lru_cache(groups)(self._compile)
+
+    def version(self, uid: str, number: int) -> JobVersion | None:
+        try:
+            return self._decoded(uid, number)
+        except LookupError:
+            return None
+
+    def group_spec(self, uid: str, number: int, group: str) -> GroupSpec | None:
+        encoded = self.group_spec_bytes(uid, number, group)
+        return GroupSpec.FromString(encoded) if encoded is not None else None
+
+    def group_spec_bytes(self, uid: str, number: int, group: str) -> bytes | None:
+        try:
+            return self._compiled(uid, number, group)
+        except LookupError:
+            return None
+
+    def _decode(self, uid: str, number: int) -> JobVersion:
+        """Raises LookupError, which the caches above do not keep: the version may come yet."""
+        kv = self._table.get(keys.job_version(uid, number))
+        if kv is None:
+            raise LookupError
+        from moorage.model import decode_version
+
+        return decode_version(kv.value)
+
+    def _compile(self, uid: str, number: int, group: str) -> bytes:
+        from moorage.wire.compile import compile_group
+
+        version = self._decoded(uid, number)
+        if group not in version.spec.groups:
+            raise LookupError
+        return compile_group(version, group).SerializeToString(deterministic=True)
