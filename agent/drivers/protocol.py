@@ -46,9 +46,13 @@ class HostNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Netns:
-    """A bind-mounted network namespace, made and filled before start."""
+    """A bind-mounted network namespace, made and filled before start.
+
+    `holder` names the container that holds it, where the engine cannot be pointed to a path and has to join that.
+    """
 
     path: str
+    holder: str = ""
 
 
 Attachment = HostNetwork | Netns

@@ -1,0 +1,264 @@
+"""The Docker driver: tasks are containers of one engine.
+
+A start is exactly two calls (create, start) and one link that tells the OCI runtime which namespace to join; what is
+known of images saves a third. How a container ended is learnt from one stream of events (docker_events), never by
+asking. A container belongs to one run of a task and is never started twice, so an end is final, and a start that was
+interrupted anywhere is finished by starting again: the name says what it is, its labels whose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from agent.cgroup import Cgroups, container_directory
+from agent.drivers import docker_facts, labels
+from agent.drivers.docker_engine import Engine, Refused
+from agent.drivers.docker_errors import is_missing_image, start_error
+from agent.drivers.docker_events import Ends, exit_of, unix_ms
+from agent.drivers.docker_images import Images
+from agent.drivers.docker_logs import chunks, open_logs, run_command
+from agent.drivers.docker_spec import Body, Owner, create_body
+from agent.drivers.protocol import (
+    Attachment,
+    DriverError,
+    DriverFacts,
+    Exit,
+    Handle,
+    Launch,
+    LogChunk,
+    Netns,
+    Observed,
+    Progress,
+    TaskId,
+    TaskUsage,
+)
+from agent.drivers.pump import pumped
+from moorage.kit import tasks
+from moorage.kit.clock import Clock, SystemClock
+from moorage.wire.spec_pb2 import TaskSpec
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+DEFAULT_RUNTIME = "moorage"
+_LEFTOVER_LINK_S = 60.0
+
+
+class DockerDriver:
+    """`netns_links`: where the OCI runtime looks for the namespace of a container; this driver's alone."""
+
+    name = "docker"
+
+    def __init__(
+        self,
+        socket: str,
+        cluster: str,
+        node: str,
+        runtime: str = DEFAULT_RUNTIME,
+        *,
+        netns_links: Path,
+        cgroups: Cgroups | None = None,
+        clock: Clock | None = None,
+        resync_s: float = 60.0,
+    ) -> None:
+        self.engine = Engine(socket)
+        self.owner = Owner(cluster, node, runtime)
+        self._links = netns_links
+        self._cgroups = cgroups or Cgroups()
+        self._tasks = tasks.Owner("docker")
+        self.images = Images(self.engine, self._tasks)
+        clock = clock or SystemClock()
+        self._ends = Ends(
+            self.engine, cluster, node, clock, self._tasks, resync_s=resync_s, on_connect=self.images.forget_all
+        )
+        self._following: asyncio.Task[None] | None = None
+        self._parents: dict[str, str] = {}
+
+    async def fingerprint(self) -> DriverFacts:
+        return await self.engine.run(docker_facts.read, self.engine, self.owner.runtime)
+
+    async def prepare(self, spec: TaskSpec) -> AsyncGenerator[Progress, None]:
+        async with aclosing(self.images.ensure(spec.container)) as progress:
+            async for step in progress:
+                yield step
+
+    async def start(self, launch: Launch, attachment: Attachment) -> Handle:
+        self._follow()
+        body = create_body(launch, attachment, self.owner)
+        link = attachment.path if isinstance(attachment, Netns) and not attachment.holder else ""
+        try:
+            engine_id = await self.engine.run(self._start, launch.id.name, body, link)
+        except Refused as refused:
+            if is_missing_image(refused):
+                self.images.forget(launch.spec.container.image)
+            raise start_error(launch.spec.container.image, refused) from refused
+        self._ends.claim(engine_id)
+        self._parents[engine_id] = launch.cgroup_parent
+        return Handle(launch.id, self.name, engine_id)
+
+    async def recover(self) -> list[Observed]:
+        self._follow()
+        entries = await self.engine.run(self._list)
+        found = await asyncio.gather(*(self.engine.run(self._inspect, str(entry["Id"])) for entry in entries))
+        await self.engine.run(self._tidy_links, {str(entry["Id"]) for entry in entries})
+        return [self._recovered(inspected) for inspected in found if inspected is not None]
+
+    async def wait(self, handle: Handle) -> Exit:
+        self._follow()
+        return await self._ends.wait(handle.engine_id)
+
+    async def signal(self, handle: Handle, signal: str) -> None:
+        await self.engine.run(self._kill, handle.engine_id, signal)
+
+    async def stop(self, handle: Handle, signal: str, timeout_s: float) -> Exit:
+        self._follow()
+        end = asyncio.ensure_future(self._ends.wait(handle.engine_id))
+        try:
+            return await self._stop(handle.engine_id, signal, timeout_s, end)
+        finally:
+            end.cancel()
+
+    async def destroy(self, handle: Handle) -> None:
+        self._ends.claim(handle.engine_id).killed = True
+        await self.engine.run(self._remove, handle.engine_id)
+        self._ends.forget(handle.engine_id)
+        self._parents.pop(handle.engine_id, None)
+
+    async def stats(self, handle: Handle) -> TaskUsage:
+        parent = self._parents.get(handle.engine_id)
+        if parent is None:
+            raise DriverError(f"{handle.id.name} is not known to this driver")
+        used = self._cgroups.usage(container_directory(parent, handle.engine_id))
+        return TaskUsage(used.cpu_usage_us, used.memory_bytes, used.pids)
+
+    async def run(self, handle: Handle, command: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
+        return await self.engine.run_slow(run_command, self.engine, handle.engine_id, command, timeout_s)
+
+    async def logs(
+        self, handle: Handle, *, follow: bool, tail: int, since_ms: int, timestamps: bool
+    ) -> AsyncGenerator[LogChunk, None]:
+        stream = await self.engine.run(
+            open_logs, self.engine, handle.engine_id, follow=follow, tail=tail, since_ms=since_ms, timestamps=timestamps
+        )
+        async with aclosing(pumped(lambda: chunks(stream), stream.close, name="docker-logs")) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self.engine.close()
+
+    def _follow(self) -> None:
+        if self._following is None:
+            self._following = self._tasks.start(self._ends.run(), "events")
+
+    async def _stop(self, engine_id: str, signal: str, timeout_s: float, end: asyncio.Future[Exit]) -> Exit:
+        await self.engine.run(self._kill, engine_id, signal)
+        done, _ = await asyncio.wait([end], timeout=timeout_s)
+        if not done:
+            self._ends.claim(engine_id).killed = True
+            await self.engine.run(self._kill, engine_id, "KILL")
+        return await end
+
+    def _recovered(self, inspected: dict[str, Any]) -> Observed:
+        marks, state = inspected["Config"]["Labels"], inspected["State"]
+        handle = Handle(
+            TaskId(marks[labels.ALLOC], marks[labels.TASK], int(marks[labels.RUN])), self.name, str(inspected["Id"])
+        )
+        self._parents[handle.engine_id] = marks.get(labels.CGROUP, "")
+        self._ends.claim(handle.engine_id)
+        end = exit_of(state)
+        if end is not None:
+            self._ends.ended(handle.engine_id, end)
+        return Observed(handle, bool(state["Running"]), end, marks, int(state["Pid"]), unix_ms(str(state["StartedAt"])))
+
+    # What follows blocks, and runs on the engine's threads.
+
+    def _start(self, name: str, body: Body, namespace: str) -> str:
+        engine_id, fresh = self._create(name, body)
+        if not fresh:
+            return engine_id
+        if namespace:
+            self._link(engine_id, namespace)
+        try:
+            self.engine.json("POST", f"/containers/{engine_id}/start", "start")
+        except Refused:
+            self._remove(engine_id)
+            raise
+        return engine_id
+
+    def _create(self, name: str, body: Body) -> tuple[str, bool]:
+        """Its id, and whether it has still to be started."""
+        try:
+            created = self.engine.json("POST", "/containers/create", "create", params={"name": name}, body=body)
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+            return self._adopt(name, body)
+        return str(created["Id"]), True
+
+    def _adopt(self, name: str, body: Body) -> tuple[str, bool]:
+        """A container has that name already: an earlier start got this far."""
+        found = self._inspect(name)
+        if found is None:
+            return self._create(name, body)
+        engine_id, marks = str(found["Id"]), found["Config"]["Labels"] or {}
+        if marks.get(labels.NODE) != self.owner.node or marks.get(labels.CLUSTER) != self.owner.cluster:
+            raise DriverError(f"a container named {name} exists that is not ours; remove it", retry=False)
+        if found["State"]["Status"] != "created":
+            return engine_id, False
+        if marks.get(labels.LAUNCH) == body["Labels"][labels.LAUNCH]:
+            return engine_id, True
+        self._remove(engine_id)
+        return self._create(name, body)
+
+    def _link(self, engine_id: str, namespace: str) -> None:
+        link = self._links / engine_id
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(namespace)
+        except FileNotFoundError:
+            self._links.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(namespace)
+
+    def _tidy_links(self, living: set[str]) -> None:
+        """Links of containers that somebody else removed; young ones may belong to a start under way."""
+        if not self._links.is_dir():
+            return
+        for entry in os.scandir(self._links):
+            if entry.name not in living and time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFTOVER_LINK_S:
+                Path(entry.path).unlink(missing_ok=True)
+
+    def _list(self) -> list[dict[str, Any]]:
+        marks = [f"{labels.CLUSTER}={self.owner.cluster}", f"{labels.NODE}={self.owner.node}", labels.TASK]
+        params = {"all": 1, "filters": json.dumps({"label": marks})}
+        return list(self.engine.json("GET", "/containers/json", "list", params=params))
+
+    def _inspect(self, engine_id: str) -> dict[str, Any] | None:
+        try:
+            return dict(self.engine.json("GET", f"/containers/{engine_id}/json", "inspect"))
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise DriverError(refused.message) from refused
+
+    def _kill(self, engine_id: str, signal: str) -> None:
+        try:
+            self.engine.json("POST", f"/containers/{engine_id}/kill", "kill", params={"signal": signal})
+        except Refused as refused:
+            if refused.status not in (404, 409):  # gone or ended: as wanted
+                raise DriverError(f"signal {signal} could not be sent: {refused.message}") from refused
+
+    def _remove(self, engine_id: str) -> None:
+        params = {"force": 1, "v": 1}
+        try:
+            self.engine.json("DELETE", f"/containers/{engine_id}", "remove", params=params)
+        except Refused as refused:
+            if refused.status not in (404, 409):  # gone, or going already
+                raise DriverError(f"the container could not be removed: {refused.message}") from refused
+        (self._links / engine_id).unlink(missing_ok=True)
