@@ -8,7 +8,7 @@ to find out. The watch is in etcd_watch.py, the lease's thread in etcd_lease.py,
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import grpc.aio
 
@@ -138,7 +138,7 @@ class EtcdStore:
         answer = await self._rpc.txn(request, self._timeout_s)
         return Committed(answer.succeeded, answer.header.revision)
 
-    def watch(self, prefix: str) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
         encoded = prefix.encode()
         return watch(self._rpc, lambda: self.list(prefix), encoded, prefix_end(encoded), self._watch_timings)
 

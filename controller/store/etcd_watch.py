@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -113,7 +113,7 @@ def collect(events: list[Event]) -> Changes:
 
 async def watch(
     rpc: Rpc, listing: Callable[[], Awaitable[Listing]], start: bytes, end: bytes, timings: WatchTimings
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """Turn after turn until closed. Trouble is said once per spell, and waited out."""
     loop = asyncio.get_running_loop()
     failures = 0

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from controller.store.limits import check_transaction
@@ -95,7 +95,7 @@ class MemoryStore:
             raise StoreUnavailable("the answer was lost")
         return Committed(True, self._revision)
 
-    async def watch(self, prefix: str) -> AsyncIterator[Batch]:
+    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
         wake = asyncio.Event()
         self._wake.add(wake)
         history, position = -1, 0

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -162,7 +162,7 @@ class Store(Protocol):
         """One transaction. Raises ValueError past MAX_OPERATIONS, StoreFull, StoreUnavailable."""
         ...
 
-    def watch(self, prefix: str) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
         """First a Reset, then Changes; a Reset again after any gap (compaction, reconnect, restart of the store).
 
         Between Resets revisions only rise. Ends only by being closed; failures are waited out inside.
