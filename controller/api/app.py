@@ -93,7 +93,7 @@ async def _http(connection: HTTPConnection, error: Exception) -> Response:
 
 def _methods(path: str) -> list[str]:
     routes = [route for noun in NOUNS for route in noun.router.routes if isinstance(route, APIRoute)]
-    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods})
+    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
 
 
 async def _failed(connection: HTTPConnection, error: Exception) -> Response:

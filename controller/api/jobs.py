@@ -85,7 +85,9 @@ async def put_job(
     """Create or change a job. The same body again changes nothing and keeps the revision."""
     job = jobwrites.parse(await read_object(request), name)
     written = await jobwrites.write(deps, project, name, peer.principal, precondition, lambda _: job)
-    return answer(written.view, 201 if written.created else 200)
+    response = answer(written.view, 201 if written.created else 200)
+    response.headers["Moor-Action"] = written.action
+    return response
 
 
 @router.delete(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from controller.api import views, writing
 from controller.api.deps import ApiDeps
@@ -49,11 +49,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write came to. `created` and `changed` are False where there was nothing to do."""
+    """What a write came to."""
 
     view: JobView
-    created: bool = False
-    changed: bool = False
+    action: Literal["created", "updated", "unchanged"]
+
+    @property
+    def created(self) -> bool:
+        return self.action == "created"
 
 
 Change = Callable[[Stored | None], Job]
@@ -106,7 +109,7 @@ async def write(
             raise _deleting(name)
         job = change(stored)
         if stored is not None and canonical_json(job) == stored.canonical():
-            return Written(view(deps, project, name, stored))
+            return Written(view(deps, project, name, stored), "unchanged")
         if (written := await _commit(deps, project, name, principal, stored, job)) is not None:
             return written
     raise _conflict(name, stored)
@@ -125,7 +128,8 @@ async def _commit(
     revision = await writing.commit(deps, [guard, Absent(version_key)], operations)
     if revision is None:
         return None
-    return Written(view(deps, project, name, Stored(revision, head, record)), created=stored is None, changed=True)
+    written = view(deps, project, name, Stored(revision, head, record))
+    return Written(written, "created" if stored is None else "updated")
 
 
 def _next_head(deps: ApiDeps, stored: Stored | None, principal: str, now_ms: int) -> store_pb2.Job:

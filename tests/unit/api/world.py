@@ -1,4 +1,4 @@
-"""A cluster for the API's tests: store in memory, the real cache, the real app; the leader and the agents are scripted."""
+"""A cluster for the API's tests: store in memory, the real cache, the real app; leader and agents are scripted."""
 
 from __future__ import annotations
 
@@ -132,18 +132,16 @@ async def world(settings: ApiSettings = FAST, *, synced: bool = True) -> AsyncIt
     leader, sessions = ScriptedLeader(), ScriptedSessions()
     deps = ApiDeps(cache, store, leader, sessions, SystemClock(), settings)
     app = create_app(deps)
-    tokens = [
-        await issue(store, "admin", "alice"),
-        await issue(store, "project", "bob", "shop"),
-        await issue(store, "agent", "host-1"),
-    ]
+    admin = await issue(store, "admin", "alice")
+    shop = await issue(store, "project", "bob", "shop")
+    agent = await issue(store, "agent", "host-1")
     if synced:
         await cache.synced.wait()
         await cache.passed((await store.status()).revision)
     transport = httpx.ASGITransport(app)
-    headers = {"Authorization": f"Bearer {tokens[0]}"}
+    headers = {"Authorization": f"Bearer {admin}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as http:
-        yield World(store, cache, leader, sessions, deps, app, *tokens, http)
+        yield World(store, cache, leader, sessions, deps, app, admin, shop, agent, http)
     if follow is not None:
         follow.cancel()
         await asyncio.gather(follow, return_exceptions=True)
