@@ -84,6 +84,16 @@ class WorkQueue(Generic[K]):
             except TimeoutError:
                 continue
 
+    async def take(self, limit: int) -> list[K]:
+        """Waits for one key, and takes all others that are ready with it, up to a limit."""
+        keys = [await self.get()]
+        while self._ready and len(keys) < limit:
+            key = self._ready.popleft()
+            self._queued.discard(key)
+            self._active.add(key)
+            keys.append(key)
+        return keys
+
     def done(self, key: K) -> None:
         self._failures.pop(key, None)
         self._end_turn(key)

@@ -1,0 +1,19 @@
+"""Prometheus metrics of the reconciler."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from moorage.kit.telemetry import LATENCY_BUCKETS
+
+DEPTH = Gauge("moorage_reconcile_queue_depth", "Jobs that wait for a turn")
+TURNS = Histogram("moorage_reconcile_turn_seconds", "One job: reading and deciding", buckets=(0.0001, *LATENCY_BUCKETS))
+PLACING = Histogram("moorage_reconcile_place_seconds", "One call of the scheduler", buckets=LATENCY_BUCKETS)
+COMMITS = Histogram("moorage_reconcile_commit_seconds", "One guarded transaction", buckets=LATENCY_BUCKETS)
+CONFLICTS = Counter("moorage_reconcile_conflicts", "Transactions whose guards did not hold: tried again")
+FAILURES = Counter("moorage_reconcile_failures", "Turns that raised: tried again later")
+PLACED = Counter("moorage_reconcile_placements", "Allocations committed")
+STOPPED = Counter("moorage_reconcile_stops", "Allocations told to stop")
+REJECTED = Counter("moorage_reconcile_rejections", "Slots for which no node was found")
+WAITING = Gauge("moorage_reconcile_waiting_jobs", "Jobs with slots that wait for capacity")
+COLLECTED = Counter("moorage_reconcile_collected", "Keys removed because nothing needs them any more")

@@ -1,0 +1,136 @@
+"""From the cache's entries to the plain values that the diff decides on.
+
+Read once per turn of a job, so it touches as little as possible: of a running allocation no message is decoded. Times
+that an agent's clock put into the future count from when this controller first saw them, or a wrong clock would hold
+up a rollout or a retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from controller.cache import Cache
+from controller.cache.entries import AllocEntry, JobEntry, NodeEntry
+from controller.reconcile.policy import Compiled, CompiledJobs
+from controller.reconcile.values import Attempt, JobInput, NodeFact
+from moorage.wire.store_pb2 import FAILED, STOPPED, NodeState
+
+_PHASES: Mapping[int, Literal["ready", "lost"]] = {NodeState.READY: "ready", NodeState.LOST: "lost"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A job as one turn sees it. `entry` None: records whose job is gone; they are stopped and then removed."""
+
+    uid: str
+    entry: JobEntry | None
+    compiled: Compiled | None
+    view: JobInput
+    project: str
+    name: str
+
+
+class NotYetThere(Exception):
+    """The job names a version that the cache does not hold."""
+
+
+class Skew:
+    """What clocks of nodes say, but never later than when it was first seen here."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._seen: dict[tuple[str, int], int] = {}
+        self._limit = limit
+
+    def past(self, alloc: str, when_ms: int, now_ms: int) -> int:
+        if when_ms <= now_ms and not self._seen:
+            return when_ms
+        known = self._seen.get((alloc, when_ms))
+        if known is not None:
+            return known
+        if when_ms <= now_ms:
+            return when_ms
+        if len(self._seen) >= self._limit:
+            self._seen.clear()
+        self._seen[alloc, when_ms] = now_ms
+        return now_ms
+
+
+class Reader:
+    def __init__(self, cache: Cache, compiled: CompiledJobs, keep_failed_ms: int) -> None:
+        self._cache = cache
+        self._compiled = compiled
+        self._skew = Skew()
+        self._keep_failed_ms = keep_failed_ms
+
+    def read(self, uid: str, now_ms: int) -> Target | None:
+        """None: nothing of that job is left. Raises NotYetThere."""
+        cache = self._cache
+        entry, allocs = cache.job_by_uid(uid), cache.allocs_of_job(uid)
+        state = cache.job_state(uid)
+        if entry is None and not allocs and state is None:
+            return None
+        deleting = entry is None or entry.deleting
+        compiled = None if entry is None or deleting else self._compiled.get(uid, entry.version)
+        if not deleting and compiled is None:
+            raise NotYetThere(uid)
+        nodes = _nodes(cache, allocs)
+        facts = {node_id: _fact(node) for node_id, node in nodes.items() if node is not None}
+        view = JobInput(
+            uid=uid,
+            version=entry.version if entry else 0,
+            groups=compiled.policies if compiled else {},
+            attempts=[self._attempt(alloc, facts, now_ms) for alloc in allocs],
+            nodes=facts,
+            floors=state.attempt_floors if state is not None else {},
+            deleting=deleting,
+            keep_failed_ms=self._keep_failed_ms,
+        )
+        project, name = (entry.project, entry.name) if entry else _owner(allocs)
+        return Target(uid, entry, compiled, view, project, name)
+
+    def _attempt(self, entry: AllocEntry, nodes: Mapping[str, NodeFact], now_ms: int) -> Attempt:
+        alloc = entry.id
+        attempt = Attempt(
+            entry.key, alloc, entry.revision, entry.node, entry.version, entry.template_hash, stop=entry.stop
+        )
+        if entry.plan and not self._cache.plan_committed(entry.plan):
+            attempt.abandoned = entry.plan
+        status = self._cache.status(alloc)
+        if status is not None:
+            attempt.phase, attempt.health = status.phase, status.health
+            if status.healthy_since_ms:
+                attempt.healthy_since_ms = self._skew.past(alloc, status.healthy_since_ms, now_ms)
+        if status is not None and (attempt.phase == FAILED or attempt.phase == STOPPED):
+            news = status.decode()
+            attempt.changed_ms = self._skew.past(alloc, news.changed_ms, now_ms)
+            attempt.message = news.message
+            self._record(attempt, entry)
+        elif (node := nodes.get(entry.node)) is None or node.phase == "lost":
+            self._record(attempt, entry)
+        return attempt
+
+    def _record(self, attempt: Attempt, entry: AllocEntry) -> None:
+        record = entry.decode()
+        attempt.failures, attempt.created_ms = record.failures, record.created_ms
+
+
+def _nodes(cache: Cache, allocs: Iterable[AllocEntry]) -> dict[str, NodeEntry | None]:
+    return {node_id: cache.node(node_id) for node_id in {entry.node for entry in allocs}}
+
+
+def _fact(node: NodeEntry) -> NodeFact:
+    return NodeFact(
+        name=node.name,
+        phase=_PHASES.get(node.state.phase, "unknown"),
+        lost_since_ms=node.state.lost_since_ms,
+        draining=node.spec.drain,
+        state_revision=node.state_revision,
+    )
+
+
+def _owner(allocs: Iterable[AllocEntry]) -> tuple[str, str]:
+    for entry in allocs:
+        return entry.project, entry.job
+    return "", ""
