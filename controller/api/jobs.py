@@ -29,6 +29,7 @@ from controller.api.problems import (
     not_found,
 )
 from controller.api.watch import WatchResponse
+from controller.reconcile import describe_plan, explain
 from moorage.model.view import ExplainView, JobVersionView, JobView, ListView, PlanView
 from moorage.wire import keys
 
@@ -126,8 +127,6 @@ async def scale_job(
 )
 async def plan_job(deps: Deps, peer: Member, project: Name, name: Name, request: Request) -> PlanView:
     """What a PUT of this body would do. Writes nothing."""
-    from controller.reconcile import describe_plan
-
     new = jobwrites.parse(await read_object(request), name)
     entry = deps.cache.job(project, name)
     version = deps.cache.version(entry.uid, entry.version) if entry is not None else None
@@ -137,8 +136,6 @@ async def plan_job(deps: Deps, peer: Member, project: Name, name: Name, request:
 @router.get(JOB + "/explain", response_model=ExplainView, responses=documented(NOT_FOUND))
 async def explain_job(deps: Deps, peer: Member, project: Name, name: Name) -> ExplainView:
     """Why each slot is where it is, or what it waits for."""
-    from controller.reconcile import explain
-
     existing(deps, project, name)
     return explain(deps.cache, project, name)
 
