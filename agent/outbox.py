@@ -1,0 +1,82 @@
+"""Statuses on their way to the controller: only the newest of each allocation, until it is acknowledged.
+
+A status that comes alone leaves at once; while more keep coming they wait for a window of ten milliseconds and leave
+together. What was sent and not acknowledged when a session ends, or for long within one, is sent again unless
+something newer has taken its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.journal import Journal
+from agent.metrics import STATUSES
+from moorage.kit.clock import Clock
+from moorage.wire.session_pb2 import StatusBatch
+from moorage.wire.store_pb2 import AllocStatus
+
+WINDOW_S = 0.01
+RESEND_S = 10.0
+LARGEST = 500
+
+
+class Outbox:
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._pending: dict[str, AllocStatus] = {}
+        self._in_flight: dict[int, tuple[float, list[AllocStatus]]] = {}
+        self._newest: dict[str, int] = {}
+        self._serial = 0
+        self._last_sent = float("-inf")
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._pending) + len(self._in_flight)
+
+    def put(self, status: AllocStatus) -> None:
+        self._journal.put_status(status)
+        self._queue(status)
+
+    def resume(self, status: AllocStatus) -> None:
+        """One that the journal remembers as not acknowledged."""
+        self._queue(status)
+
+    def forget(self, alloc: str) -> None:
+        self._pending.pop(alloc, None)
+        self._newest.pop(alloc, None)
+
+    async def next_batch(self) -> StatusBatch:
+        """Waits for something to send; the batch counts as in flight from now on."""
+        while not self._pending:
+            self._wake.clear()
+            await self._wake.wait()
+        if (wait := self._last_sent + WINDOW_S - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
+        return self._take()
+
+    def acknowledged(self, serial: int) -> None:
+        _, statuses = self._in_flight.pop(serial, (0.0, []))
+        self._journal.sent((status.alloc, status.serial) for status in statuses)
+
+    def resend(self, older_than_s: float = 0.0) -> None:
+        """Queue again what is in flight for longer than this."""
+        until = self._clock.monotonic() - older_than_s
+        for serial in [serial for serial, (at, _) in self._in_flight.items() if at <= until]:
+            for status in self._in_flight.pop(serial)[1]:
+                if self._newest.get(status.alloc) == status.serial:
+                    self._queue(status)
+
+    def _queue(self, status: AllocStatus) -> None:
+        self._newest[status.alloc] = status.serial
+        self._pending[status.alloc] = status
+        self._wake.set()
+
+    def _take(self) -> StatusBatch:
+        names = list(self._pending)[:LARGEST]
+        statuses = [self._pending.pop(name) for name in names]
+        self._serial += 1
+        self._last_sent = self._clock.monotonic()
+        self._in_flight[self._serial] = (self._last_sent, statuses)
+        STATUSES.inc(len(statuses))
+        return StatusBatch(serial=self._serial, statuses=statuses)
