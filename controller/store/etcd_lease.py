@@ -25,9 +25,9 @@ PATIENCE = 3.0
 
 
 class Renewal(Protocol):
-    """Blocking. Returns (seconds left, the store's revision); 0 or less: gone. Raises OSError for no answer."""
+    """Blocking. Returns the seconds left; 0 or less: gone. Raises OSError for no answer."""
 
-    def __call__(self, timeout_s: float) -> tuple[float, int]: ...
+    def __call__(self, timeout_s: float) -> float: ...
 
 
 class LeaseLoop:
@@ -42,13 +42,9 @@ class LeaseLoop:
         self._monotonic = monotonic
         self._pulse = monotonic()
         self._until = granted_at + ttl_s * (1 - SAFETY)
-        self._revision = 0
 
     def until(self) -> float:
         return self._until
-
-    def revision(self) -> int:
-        return self._revision
 
     def pulse(self) -> None:
         self._pulse = self._monotonic()
@@ -59,7 +55,7 @@ class LeaseLoop:
         if sent >= self._until or sent - self._pulse > PATIENCE * self._ttl_s:
             return self._lose()
         try:
-            left, self._revision = self._renew(min(self._renew_s, self._until - sent))
+            left = self._renew(min(self._renew_s, self._until - sent))
         except OSError:
             return min(self._renew_s, 0.2)
         if left <= 0 or self._monotonic() >= self._until:
@@ -91,7 +87,6 @@ class EtcdLeaseKeeper:
         self._loop = LeaseLoop(self._renew, ttl_s, renew_s, granted_at, monotonic)
         self._closed = threading.Event()
         self.until = self._loop.until
-        self.revision = self._loop.revision
         self.pulse = self._loop.pulse
         threading.Thread(target=self._run, name="lease", daemon=True).start()
 
@@ -104,7 +99,7 @@ class EtcdLeaseKeeper:
             pause = self._loop.turn()
         self._channel.close()
 
-    def _renew(self, timeout_s: float) -> tuple[float, int]:
+    def _renew(self, timeout_s: float) -> float:
         call: Any = self._renewals(iter([pb.LeaseKeepAliveRequest(ID=self._lease)]), timeout=timeout_s)
         try:
             answer = next(call)
@@ -113,7 +108,7 @@ class EtcdLeaseKeeper:
         finally:
             with contextlib.suppress(grpc.RpcError):
                 call.cancel()
-        return float(answer.TTL), int(answer.header.revision)
+        return float(answer.TTL)
 
 
 def open_channel(endpoint: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:

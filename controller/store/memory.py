@@ -164,10 +164,6 @@ class MemoryStore:
 
     # What `trouble` and the lease's keeper do to it.
 
-    @property
-    def revision(self) -> int:
-        return self._revision
-
     def lease(self, lease: int) -> Lease | None:
         return self._leases.get(lease)
 

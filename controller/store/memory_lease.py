@@ -32,9 +32,6 @@ class Inside(Protocol):
 
     trouble: Trouble
 
-    @property
-    def revision(self) -> int: ...
-
     def lease(self, lease: int) -> Lease | None: ...
 
     def renew(self, lease: int) -> float: ...
@@ -93,7 +90,6 @@ class MemoryLeaseKeeper:
         self._lease = lease
         self._until = until
         self._clock = clock
-        self._revision = 0
         if (found := store.lease(lease)) is not None:
             found.kept = True
 
@@ -105,11 +101,7 @@ class MemoryLeaseKeeper:
         elif self._until > -math.inf:
             left = self._store.renew(self._lease)
             self._until = now + left if left > 0 else -math.inf
-            self._revision = self._store.revision
         return self._until
-
-    def revision(self) -> int:
-        return self._revision
 
     def pulse(self) -> None:
         """No thread waits for it."""

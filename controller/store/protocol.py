@@ -138,10 +138,6 @@ class LeaseKeeper(Protocol):
         """The instant of the clock's `monotonic` before which the lease cannot have run out; -inf: it is lost."""
         ...
 
-    def revision(self) -> int:
-        """The store's revision as last heard along with a renewal; 0: not yet."""
-        ...
-
     def pulse(self) -> None:
         """The event loop is alive. A loop that has not said so for long loses the lease: it cannot lead."""
         ...
