@@ -21,6 +21,7 @@ from docker.api.client import APIClient
 from docker.errors import APIError, DockerException
 from prometheus_client import Counter, Histogram
 
+from agent.drivers.docker_transport import Adapter
 from agent.drivers.protocol import EngineAway
 from moorage.kit.tasks import Blocking
 from moorage.kit.telemetry import LATENCY_BUCKETS
@@ -57,6 +58,7 @@ class Engine:
     def __init__(self, socket_path: str, *, threads: int = 4, timeout_s: float = 60.0) -> None:
         self.socket_path = socket_path
         self._timeout_s = timeout_s
+        self._threads = threads
         self._blocking = Blocking("docker", threads)
         self._slow = Blocking("docker-slow", threads)
         self._client: APIClient | None = None
@@ -116,6 +118,7 @@ class Engine:
             client = APIClient(f"unix://{self.socket_path}", version="1.41", timeout=int(self._timeout_s))
         except DockerException as error:
             raise EngineAway(f"the container engine does not answer: {error}") from error
+        client.mount("http+docker://", Adapter(self.socket_path, int(self._timeout_s), pool_size=2 * self._threads))
         client.trust_env = False  # a proxy has no say on a unix socket, and looking for one costs on each call
         return client
 
@@ -130,15 +133,21 @@ class Stream:
             self._socket.settimeout(None)
 
     def lines(self) -> Iterator[bytes]:
-        with translated("stream"):
-            yield from self._response.iter_lines(chunk_size=None)
+        try:
+            with translated("stream"):
+                yield from self._response.iter_lines(chunk_size=None)
+        finally:
+            self.release()
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """(1 stdout | 2 stderr, data) of a multiplexed stream."""
-        with translated("stream"):
-            while len(header := self._read(8)) == 8:
-                channel, length = struct.unpack(">BxxxL", header)
-                yield channel, self._read(length)
+        try:
+            with translated("stream"):
+                while len(header := self._read(8)) == 8:
+                    channel, length = struct.unpack(">BxxxL", header)
+                    yield channel, self._read(length)
+        finally:
+            self.release()
 
     def close(self) -> None:
         """Wakes a reader that waits."""
@@ -151,7 +160,7 @@ class Stream:
             self._response.close()
 
     def release(self) -> None:
-        """By the reader, when it has done."""
+        """By the reader, when it has done (or has not even begun)."""
         self._response.close()
 
     def _read(self, size: int) -> bytes:
@@ -168,11 +177,11 @@ def translated(call: str) -> Iterator[None]:
     """Turn the SDK's and the transport's errors into ours."""
     try:
         yield
+    except APIError as error:  # which is a RequestException as well
+        raise _refusal(call, error.status_code or 500, str(error.explanation or error)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         FAILURES.labels(call).inc()
         raise EngineAway(f"the container engine does not answer ({_root_cause(error)})") from error
-    except APIError as error:
-        raise _refusal(call, error.status_code or 500, str(error.explanation or error)) from error
     except DockerException as error:
         raise EngineAway(f"the container engine does not answer ({error})") from error
     except Refused as error:

@@ -3,7 +3,7 @@
 For tests of everything above the drivers, and for benchmarks with thousands of allocations on one machine: a running
 task costs one small object, no task of the event loop and no timer, unless its command ends by itself. It understands
 the few commands that tests give to containers: `sleep N`, `true`, `false`, and `sh -c` with `echo`, `sleep`, `exit` and
-`trap '' SIGNAL`. `nope` exists in no image; every other program runs for ever.
+`trap '' SIGNAL` or `trap 'exit N' SIGNAL`. `nope` exists in no image; every other program runs for ever.
 
 The engine outlives its drivers, as a real one does; with `state` it outlives the process. It can be told to be away,
 to be slow, to fail, and to kill.
@@ -54,6 +54,7 @@ class FakeTask:
     netns: str = ""
     output: list[LogChunk] = field(default_factory=list)
     ignored: frozenset[str] = frozenset()
+    trapped: dict[str, int] = field(default_factory=dict)  # signal -> exit code
     changed: asyncio.Event | None = None  # made by the first who waits
 
 
@@ -187,7 +188,7 @@ class FakeDriver:
         if name not in _SIGNALS:
             raise DriverError(f"signal {signal} could not be sent: there is none of that name", retry=False)
         if task is not None and name not in task.ignored:
-            self.engine.kill(handle.engine_id, 128 + _SIGNALS[name])
+            self.engine.kill(handle.engine_id, task.trapped.get(name, 128 + _SIGNALS[name]))
 
     async def stop(self, handle: Handle, signal: str, timeout_s: float) -> Exit:
         await self.signal(handle, signal)
@@ -240,6 +241,7 @@ class FakeDriver:
         marks = {**launch.labels, labels.CLUSTER: self._cluster, labels.NODE: self._node}
         output = [LogChunk(1, line) for line in script.output]
         task = FakeTask(launch.id, marks, self.engine.clock.now_ms(), output=output, ignored=script.ignored)
+        task.trapped = script.trapped
         task.netns = attachment.path if isinstance(attachment, Netns) else ""
         self.engine.add(name, task)
         if script.seconds < _FOR_EVER_S:
@@ -279,8 +281,9 @@ class _Script:
         self.unknown = ""
         self.output: list[bytes] = []
         self.ignored: frozenset[str] = frozenset()
+        self.trapped: dict[str, int] = {}
         if list(command[:2]) == ["sh", "-c"]:
-            for part in command[2].split(";"):
+            for part in command[2].removesuffix("& wait").split(";"):
                 self._do(shlex.split(part))
         else:
             self._do(list(command))
@@ -297,6 +300,8 @@ class _Script:
                 self.output.append(" ".join(text).encode() + b"\n")
             case ["trap", "", *names]:
                 self.ignored |= frozenset(names)
+            case ["trap", action, *names]:
+                self.trapped.update(dict.fromkeys(names, int(action.removeprefix("exit "))))
             case ["sleep" | "exec", *rest] if rest:
                 self.seconds += float(rest[-1])
             case [program, *_] if program in MISSING_COMMANDS:

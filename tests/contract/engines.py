@@ -64,7 +64,7 @@ class PrivateEngine:
 
     def start(self) -> None:
         """Also after `kill`. A dockerd beside the remains of an old containerd would fail: wait for them to go."""
-        _wait(lambda: not self._containerd_ends(), "the old containerd to go")
+        _wait(lambda: not self._containerd_lives(), "the old containerd to go")
         log = (self.folder / "dockerd.log").open("ab")
         command = self._command()
         if self._chroot is not None:
@@ -82,7 +82,7 @@ class PrivateEngine:
         return True
 
     def kill(self) -> None:
-        """kill -9 of dockerd alone: containers, their shims and containerd live on."""
+        """kill -9 of dockerd (its containerd follows): containers and their shims live on."""
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
         (self.folder / "docker.pid").unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class PrivateEngine:
             self._remove_containers()
             self._write_config(registered=True, live_restore=False)
             self.stop()
-            _wait(lambda: not self._containerd_ends(), "containerd to go")
+            _wait(lambda: not self._containerd_lives(), "containerd to go")
         self.engine.close()
         self.namespaces.close()
         self.helper.close()
@@ -152,16 +152,11 @@ class PrivateEngine:
         if self._process is not None:
             self._process.wait(30)
 
-    def _containerd_ends(self) -> bool:
-        """A containerd of ours that is there although no dockerd is, and about to go."""
+    def _containerd_lives(self) -> bool:
+        """dockerd's own, which follows it within a second, even after kill -9."""
         pidfile = self.folder / "exec/containerd/containerd.pid"
-        if self._containers_live() or not pidfile.exists():
-            return False
-        return Path(f"/proc/{pidfile.read_text().strip()}").exists() if pidfile.read_text().strip() else False
-
-    def _containers_live(self) -> bool:
-        """Then their containerd stays, and the next dockerd takes it over."""
-        return bool(Cgroups().usage(self.cgroup_root.strip("/")).pids)
+        pid = pidfile.read_text().strip() if pidfile.exists() else ""
+        return bool(pid) and Path(f"/proc/{pid}").exists()
 
 
 class Chroot:
