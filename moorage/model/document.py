@@ -82,7 +82,7 @@ def _kind_error(root: Node, source: str) -> FieldError | None:
     if node.value == "Job":
         return None
     if isinstance(node.value, str) and node.value in unsupported.KINDS:
-        return FieldError("kind", f"kind: {node.value} is not yet supported", "supported: Job", line, source)
+        return FieldError("kind", f"{node.value} is not yet supported", "supported: Job", line, source)
     word = str(node.value) if node.text is not None else "this"
     guess = did_you_mean(word.capitalize(), ("Job", *unsupported.KINDS))
     return FieldError("kind", f"{word[:60]} is not a kind of object, like Job", guess, line, source)

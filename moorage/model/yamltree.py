@@ -21,10 +21,12 @@ from moorage.model.errors import FieldError, path_text
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 48
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} deep"
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
 _PLAIN_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{0,18}")
+_SCALARS = ("str", "int", "float", "bool", "null", "timestamp")
 _TRUE = ("yes", "true", "on")
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
@@ -112,6 +114,8 @@ def read_trees(text: str, source: str) -> Iterator[Tree]:
             tree = builder.take(event)
             if tree is not None:
                 yield tree
+    except UnicodeEncodeError as error:
+        raise YamlError("is not a text file in UTF-8", text.count("\n", 0, error.start) + 1) from None
     except yaml.reader.ReaderError as error:
         raise _not_text(text, error) from None
     except yaml.MarkedYAMLError as error:
@@ -178,10 +182,9 @@ class _Builder:
 
     def _value(self, event: yaml.ScalarEvent, line: int) -> Any:
         tag = self._tag(event)
-        if not tag.startswith(_TAG):
-            raise YamlError(f"the tag {event.tag} is not taken: plain YAML only", line)
-        trap = _trap(tag, event.value)
-        if trap:
+        if tag.removeprefix(_TAG) not in _SCALARS:
+            raise YamlError(f"the tag {tag} is not taken: plain YAML only", line)
+        if trap := _trap(tag, event.value):
             self._complain(self._here(), trap, line, f'write "{event.value}" in quotes if it is text')
             return event.value
         return self._convert(tag, event.value)
@@ -213,17 +216,17 @@ class _Builder:
             raise YamlError("an alias cannot be a key", line)
         self._count(node.nodes, line)
         if len(self._open) + node.depth > MAX_DEPTH:
-            raise YamlError(f"is nested more than {MAX_DEPTH} deep", line)
+            raise YamlError(_TOO_DEEP, line)
         self._attach(node)
 
     def _begin(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
         line = _line(event)
         self._count(1, line)
         if len(self._open) >= MAX_DEPTH:
-            raise YamlError(f"is nested more than {MAX_DEPTH} deep", line)
+            raise YamlError(_TOO_DEEP, line)
         if self._expects_key():
             raise YamlError("a key must be plain text", line, "text that begins with { or [ needs quotes")
-        if event.tag is not None and not event.tag.startswith((_TAG + "map", _TAG + "seq")):
+        if event.tag not in (None, "!", _TAG + "map", _TAG + "seq"):
             raise YamlError(f"the tag {event.tag} is not taken: plain YAML only", line)
         mapping = isinstance(event, yaml.MappingStartEvent)
         node = Node(line, items=None if mapping else [], entries={} if mapping else None)
@@ -310,9 +313,7 @@ def _trap(tag: str, text: str) -> str:
         return f"{text[:40]} is not a plain decimal number, and YAML would read another one"
     if kind == "float" and not _PLAIN_FLOAT.fullmatch(text):
         return f"{text[:40]} is not a plain decimal number, and YAML would read another one"
-    if kind == "timestamp":
-        return f"YAML reads {text[:40]} as a date"
-    return "" if kind in ("str", "int", "float", "bool", "null") else f"the tag !!{kind} is not taken: plain YAML only"
+    return f"YAML reads {text[:40]} as a date" if kind == "timestamp" else ""
 
 
 def _not_text(text: str, error: yaml.reader.ReaderError) -> YamlError:
@@ -329,5 +330,7 @@ def _syntax(text: str, error: yaml.MarkedYAMLError) -> YamlError:
     here = lines[line - 1] if line is not None and line <= len(lines) else ""
     if "\t" in here[: len(here) - len(here.lstrip())]:
         return YamlError("is indented with a tab: YAML takes spaces only", line, "replace the tab by spaces")
+    if "nesting depth" in str(error.problem):
+        return YamlError(_TOO_DEEP, line)
     context = f" ({error.context})" if error.context else ""
     return YamlError(f"is not YAML: {error.problem}{context}", line)
