@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -35,13 +34,11 @@ from controller.cache.tables import (
 from controller.cache.versions import Versions
 from controller.store.protocol import Batch, KeyValue, Reset, Store
 from moorage.kit.clock import Clock
+from moorage.model import JobVersion
 from moorage.wire import keys
 from moorage.wire.spec_pb2 import GroupSpec
 from moorage.wire.store_pb2 import Cluster, Event, JobState, Request, Token
 from scheduler.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from moorage.model import JobVersion
 
 log = structlog.get_logger()
 
@@ -88,7 +85,7 @@ class Cache:
 
     async def run(self) -> None:
         """Follow the store for ever."""
-        async with aclosing(cast("AsyncGenerator[Batch, None]", self.store.watch(keys.ROOT))) as batches:
+        async with aclosing(self.store.watch(keys.ROOT)) as batches:
             async for batch in batches:
                 self.apply(batch)
 

@@ -7,14 +7,16 @@ second are kept. What agents get is the encoded bytes, made once for each (job, 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+
+import structlog
 
 from controller.cache.tables import RawTable
+from moorage.model import JobVersion, SpecError, decode_version
 from moorage.wire import keys
+from moorage.wire.compile import compile_group
 from moorage.wire.spec_pb2 import GroupSpec
 
-if TYPE_CHECKING:
-    from moorage.model import JobVersion
+log = structlog.get_logger()
 
 
 class Versions:
@@ -44,13 +46,13 @@ class Versions:
         kv = self._table.get(keys.job_version(uid, number))
         if kv is None:
             raise LookupError
-        from moorage.model import decode_version
-
-        return decode_version(kv.value)
+        try:
+            return decode_version(kv.value)
+        except SpecError as error:
+            log.error("a stored version cannot be read", key=kv.key, error=str(error))
+            raise LookupError from error
 
     def _compile(self, uid: str, number: int, group: str) -> bytes:
-        from moorage.wire.compile import compile_group
-
         version = self._decoded(uid, number)
         if group not in version.spec.groups:
             raise LookupError
