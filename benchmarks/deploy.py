@@ -26,7 +26,7 @@ from benchmarks.table import Figure, parser, report
 from tests.e2e.user import User
 from tests.lab import image
 from tests.lab.cluster import Cluster
-from tests.lab.engine import API, Engine
+from tests.lab.engine import API, Engine, OwnEngine
 from tests.lab.processes import run, wait_for
 
 COMMAND = ["sleep", "3600"]
@@ -144,7 +144,7 @@ class Moorage:
 def _job(name: str, count: int) -> dict[str, Any]:
     task = {
         "container": {"image": image.NAME, "command": COMMAND},
-        "resources": {"cpu": "10m", "memory": "16Mi"},
+        "resources": {"cpu": "10m", "cpu_limit": 1, "memory": "16Mi"},
         "stop": {"timeout": "100ms"},
     }
     return {
@@ -161,7 +161,7 @@ def sdk(cluster: Cluster, count: int, network: str) -> float:
     def one(number: int) -> None:
         client = clients[number % len(clients)]
         limits = client.create_host_config(
-            network_mode=network, mem_limit=16 << 20, memswap_limit=16 << 20, cpu_period=100_000, cpu_quota=1_000
+            network_mode=network, mem_limit=16 << 20, memswap_limit=16 << 20, cpu_period=100_000, cpu_quota=100_000
         )
         made = client.create_container(image.NAME, COMMAND, host_config=limits, labels={"floor": "1"})
         client.start(made["Id"])
@@ -180,6 +180,7 @@ def sdk(cluster: Cluster, count: int, network: str) -> float:
 def _form_swarm(swarm: Cluster) -> None:
     swarm.make_network()
     for number, host in enumerate(swarm.hosts, start=1):
+        assert isinstance(host.engine, OwnEngine)
         host.engine.configure_plain()
         host.engine.start()
         image.load(host.engine.socket)
@@ -199,7 +200,7 @@ def swarm_service(swarm: Cluster, count: int) -> float:
     starts = Starts(host.engine for host in swarm.hosts)
     command = [
         "/usr/bin/docker", "-H", f"unix://{socket}", "service", "create", "--detach", "--quiet", "--name", "bench",
-        "--network", "host", "--replicas", str(count), "--limit-memory", "16M", "--limit-cpu", "0.01",
+        "--network", "host", "--replicas", str(count), "--limit-memory", "16M", "--limit-cpu", "1",
         "--no-resolve-image", image.NAME, *COMMAND,
     ]  # fmt: skip
     started = time.monotonic()

@@ -17,26 +17,11 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
+from controller.options import Options
 from moorage.kit import logging as logs
 from moorage.kit.settings import Timings, timings
-
-log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    data_dir: Path
-    api: tuple[str, int]
-    agents: tuple[str, int]
-    etcd: tuple[str, ...]  # empty: embedded
-    etcd_port: int
-    advertise_api: str
-    advertise_agents: str
 
 
 class AlreadyRunning(Exception):

@@ -128,7 +128,7 @@ async def drop_orphans(deps: Deps, peer: Admin, node: NodeName, request: Request
     wanted = await read_model(request, OrphansDrop)
     entry = existing(deps, node)
     require_leading(deps)
-    await deps.dispatcher.drop_orphans(entry.id, wanted.allocations)
+    deps.dispatcher.drop_orphans(entry.id, wanted.allocations)
     return view(deps, entry)
 
 

@@ -1,4 +1,4 @@
-"""A seeded random walk over all faults: forty of them, and after each the cluster comes back to exactly what is wanted."""
+"""A seeded random walk over all faults: after each the cluster comes back to exactly what is wanted."""
 
 from __future__ import annotations
 

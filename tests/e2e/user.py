@@ -74,7 +74,7 @@ class User:
 
     def wait_for_nodes(self, count: int, timeout_s: float = 60) -> None:
         def ready() -> bool:
-            return sum(node["phase"] == "ready" for node in self.nodes().values()) == count
+            return [node["phase"] for node in self.nodes().values()].count("ready") == count
 
         wait_for(ready, timeout_s, f"{count} nodes to be ready", pause_s=0.2)
 

@@ -17,13 +17,13 @@ def check(here: Path) -> int:
     """Everything that can be said without running the program. Returns 1 if anything is amiss."""
     tool = Path(sys.executable).parent
     commands = {
-        "ruff: lint": [tool / "ruff", "check", "."],
-        "ruff: format": [tool / "ruff", "format", "--check", "."],
-        "mypy: types": [tool / "mypy", "."],
-        "import-linter: who may import whom": [tool / "lint-imports"],
+        "ruff: lint": [f"{tool}/ruff", "check", "."],
+        "ruff: format": [f"{tool}/ruff", "format", "--check", "."],
+        "mypy: types": [f"{tool}/mypy", "."],
+        "import-linter: who may import whom": [f"{tool}/lint-imports"],
     }
     steps = Steps()
-    failures = [name for name, command in commands.items() if not _passes(steps, name, [str(c) for c in command], here)]
+    failures = [name for name, command in commands.items() if not _passes(steps, name, command, here)]
     if stale := _stale(here):
         print(f"    not generated anew: {', '.join(stale)}; run ./dev generate")
         failures.append("generated code")

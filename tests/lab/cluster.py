@@ -232,9 +232,8 @@ class Cluster:
     def down(self) -> None:
         """End it and remove every trace: processes, namespaces, links, mounts, cgroups, files."""
         for host in self.hosts:
-            if isinstance(host.engine, UsersEngine) and host.engine.answers():
-                host.engine.remove_containers("moorage.cluster")
-                host.engine.configure_plain()
+            if isinstance(host.engine, UsersEngine):
+                host.engine.take_back(host.wrapper)
         self.processes.end()
         self.underlay.down()
         for folder in (self.run_dir, self.data_dir):

@@ -16,7 +16,8 @@ from typing import Any
 
 import docker
 
-from agent.drivers.oci.install import merge_runtime, register, unregister
+from agent.drivers.docker_engine import Engine as Facade
+from agent.drivers.oci.install import merge, register, unregister, write_wrapper
 from tests.lab.processes import ProcessGroup, alive, kill, run, wait_for
 
 API = "1.41"  # of Docker 20.10, which newer ones speak too
@@ -27,13 +28,14 @@ class Engine:
 
     socket: Path
 
-    def configure(self, wrapper: Path) -> None:
-        raise NotImplementedError
-
-    def configure_plain(self) -> None:
+    def configure(self, wrapper: Path, links: Path) -> None:
         raise NotImplementedError
 
     def start(self) -> int:
+        """Have it run and answer. Returns its process id."""
+        raise NotImplementedError
+
+    def pid(self) -> int:
         raise NotImplementedError
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -90,8 +92,9 @@ class OwnEngine(Engine):
         self.socket = run_dir / "docker.sock"
         self.pid_file = run_dir / "docker.pid"
 
-    def configure(self, wrapper: Path) -> None:
-        settings = merge_runtime({"live-restore": True}, wrapper)
+    def configure(self, wrapper: Path, links: Path) -> None:
+        write_wrapper(wrapper, links)
+        settings = merge({"live-restore": True}, wrapper)
         self._write(settings)
 
     def _write(self, settings: dict[str, Any]) -> None:
@@ -174,17 +177,24 @@ class UsersEngine(Engine):
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
+        self._facade = Facade(str(socket))
 
-    def configure(self, wrapper: Path) -> None:
-        register(self.socket, wrapper)
+    def configure(self, wrapper: Path, links: Path) -> None:
+        register(self._facade, self.pid(), wrapper, links)
 
-    def configure_plain(self) -> None:
-        unregister(self.socket)
+    def take_back(self, wrapper: Path) -> None:
+        """Our entry in its daemon.json, and our containers."""
+        if self.answers():
+            self.remove_containers("moorage.cluster")
+        unregister(self._facade, self.pid(), wrapper)
+
+    def pid(self) -> int:
+        return int(Path("/var/run/docker.pid").read_text())
 
     def start(self) -> int:
         if not self.answers():
             raise RuntimeError(f"Docker at {self.socket} does not answer")
-        return 0
+        return self.pid()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """It is the user's: it goes on."""

@@ -58,11 +58,8 @@ class Host:
 
     def install(self) -> None:
         """What is done once for a host: the runtime wrapper and the engine's settings."""
-        from agent.drivers.oci.install import write_wrapper
-
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        write_wrapper(self.wrapper, links=self.links_dir)
-        self.engine.configure(self.wrapper)
+        self.engine.configure(self.wrapper, self.links_dir)
 
     @property
     def links_dir(self) -> Path:
@@ -125,7 +122,7 @@ class Host:
         self._processes.cut_power(self.name)
         unmount_below(self.run_dir)
         shutil.rmtree(self.run_dir, ignore_errors=True)
-        self.engine.configure(self.wrapper)
+        self.engine.configure(self.wrapper, self.links_dir)
 
     def power_on(self) -> None:
         self.engine.start()

@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab import packages, trial
@@ -78,7 +79,7 @@ def bench(arguments: list[str]) -> int:
     return result
 
 
-VERBS = {
+VERBS: dict[str, Callable[[list[str]], int]] = {
     "up": up,
     "down": lambda _: trial.down(Steps()),
     "status": lambda _: trial.status(),

@@ -55,11 +55,12 @@ class ScriptedSessions:
     def orphans(self, node_id: str) -> list[Orphan]:
         return self.orphaned.get(node_id, [])
 
-    async def drop_orphans(self, node_id: str, alloc_ids: Sequence[str]) -> None:
+    def drop_orphans(self, node_id: str, alloc_ids: Sequence[str]) -> None:
         self.dropped.append((node_id, list(alloc_ids)))
 
-    async def accept_restore(self, principal: str) -> None:
+    async def accept_restore(self, principal: str) -> int:
         self.accepted_by.append(principal)
+        return 2
 
     async def open_logs(self, node_id: str, request: LogsRequest) -> AsyncGenerator[AttachFrame, None]:
         self.asked.append((node_id, request))

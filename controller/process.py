@@ -1,0 +1,161 @@
+"""One controller, put together: store, cache, leadership, sessions, reconciler and API, and their order of life.
+
+The event loop carries all of them, each as an owned task. If one of them ends although nobody asked it to, the whole
+process ends with it: a controller that is only half there would be worse than one that is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from controller.api import ApiDeps, create_app
+from controller.api.deps import ApiSettings
+from controller.api.tokens import Role, authenticate, issue
+from controller.cache import Cache
+from controller.dispatcher import Dispatcher
+from controller.leader import Leader
+from controller.options import Options
+from controller.reconcile import Reconciler, ReconcileSettings
+from controller.store.embedded import EmbeddedEtcd
+from controller.store.etcd import EtcdStore
+from controller.store.maintenance import Maintenance
+from moorage.kit.clock import SystemClock
+from moorage.kit.settings import Timings
+from moorage.wire.store_pb2 import LeaderInfo
+
+log = structlog.get_logger()
+
+BOOTSTRAP_ROLES: tuple[Role, ...] = ("admin", "agent")
+
+
+class Process:
+    def __init__(self, options: Options, times: Timings, rng: random.Random, controller_id: str) -> None:
+        self._options = options
+        self._times = times
+        self._rng = rng
+        self._id = controller_id
+        self._clock = SystemClock()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or a part fails (which is raised)."""
+        async with self._etcd() as endpoints:
+            store = await EtcdStore.connect(endpoints)
+            try:
+                await self._serve(store, stop)
+            finally:
+                await store.close()
+
+    @contextlib.asynccontextmanager
+    async def _etcd(self) -> AsyncIterator[list[str]]:
+        if self._options.etcd:
+            yield list(self._options.etcd)
+            return
+        port = self._options.etcd_port
+        embedded = EmbeddedEtcd(self._options.data_dir / "etcd", port, port + 1)
+        await embedded.start()
+        try:
+            yield [f"127.0.0.1:{port}"]
+        finally:
+            await embedded.stop()
+
+    async def _serve(self, store: EtcdStore, stop: asyncio.Event) -> None:
+        cache = Cache(store, self._clock)
+        info = LeaderInfo(
+            controller=self._id, agent_address=self._options.advertise_agents, api_url=self._options.advertise_api
+        )
+        leader = Leader(store, self._clock, self._id, info, int(self._times.lease), self._times.renew, rng=self._rng)
+        dispatcher = Dispatcher(
+            cache, store, leader, self._clock, self._times, lambda token: authenticate(cache, token)
+        )
+        settings = ReconcileSettings(keep_finished_s=self._times.keep_finished)
+        reconciler = Reconciler(cache, leader, self._clock, self._rng, settings)
+        maintenance = Maintenance(store, self._clock, leader.may_maintain, keep_s=self._times.compact_every)
+        app = create_app(ApiDeps(cache, store, leader, dispatcher, self._clock, ApiSettings(controller_id=self._id)))
+        await dispatcher.serve(_joined(self._options.agents))
+        parts: dict[str, Coroutine[Any, Any, None]] = {
+            "cache": cache.run(),
+            "leader": leader.run(),
+            "reconciler": reconciler.run(),
+            "maintenance": maintenance.run(),
+            "bootstrap": self._bootstrap(store, cache),
+            "http": _http(app, self._options.api, stop),
+        }
+        log.info("controller started", controller=self._id, api=self._options.advertise_api)
+        try:
+            await _all_until(parts, stop)
+        finally:
+            log.info("controller ending", controller=self._id)
+            await dispatcher.close()
+
+    async def _bootstrap(self, store: EtcdStore, cache: Cache) -> None:
+        """The first tokens of a new cluster, each in a file that only root reads."""
+        await cache.synced.wait()
+        for role in BOOTSTRAP_ROLES:
+            path = self._options.data_dir / f"{role}.token"
+            if path.exists() and authenticate(cache, path.read_text().strip()) is not None:
+                continue
+            token = await issue(store, role, f"bootstrap-{role}", created_ms=self._clock.now_ms())
+            _write_secret(path, token)
+            log.info("token written", role=role, file=str(path))
+        await asyncio.Event().wait()
+
+
+async def _all_until(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
+    """Run them side by side until told to stop; the first that fails ends all."""
+    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+
+async def _http(app: Any, address: tuple[str, int], stop: asyncio.Event) -> None:
+    """uvicorn without its signal handlers: the end is ours to order."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="websockets-sansio"
+    )
+    server = uvicorn.Server(config)
+    listener = _listen(address)
+    serving = asyncio.create_task(server._serve([listener]), name="uvicorn")
+    try:
+        await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(serving), 4)
+        listener.close()
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    return listener
+
+
+def _joined(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _write_secret(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text + "\n")
+    new.replace(path)
