@@ -1,0 +1,1 @@
+"""The `moor` command. moorage.cli.main says how it is put together."""

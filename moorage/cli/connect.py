@@ -1,0 +1,88 @@
+"""From a command to the API and back: the client for a target, and its refusals in the command's words."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from moorage.cli import exits
+from moorage.cli.exits import Failure
+from moorage.cli.target import Surroundings, Target, resolve
+
+# httpx would bring in its own command line, and with it click, pygments and rich's progress bars: 0.2 s for nothing.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
+from moorage.client import ApiProblem, Client, Unreachable  # noqa: E402
+
+if TYPE_CHECKING:
+    from moorage.model.view import Problem
+
+T = TypeVar("T")
+
+_CODES = {
+    400: exits.INVALID,
+    401: exits.FORBIDDEN,
+    403: exits.FORBIDDEN,
+    404: exits.NOT_FOUND,
+    409: exits.CONFLICT,
+    412: exits.CONFLICT,
+    413: exits.INVALID,
+    415: exits.INVALID,
+    422: exits.INVALID,
+}
+
+
+def target_of(ctx: typer.Context, context: str | None = None, project: str | None = None) -> Target:
+    return resolve(_surroundings(ctx).environ, context, project)
+
+
+def call(ctx: typer.Context, target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Do `work` with a client for the target. Raises Failure for every trouble with the API."""
+    try:
+        return asyncio.run(_with_client(ctx, target, work))
+    except (ApiProblem, Unreachable) as error:
+        raise failure_of(error) from error
+    except ExceptionGroup as group:
+        raise _first(group) from group
+
+
+async def _with_client(ctx: typer.Context, target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
+    transport = _surroundings(ctx).transport
+    async with Client(target.url, target.token, target.project, transport=transport) as client:
+        return await work(client)
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """Of several tasks that failed together, what the first one has to say."""
+    error = group.exceptions[0]
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return failure_of(error) if isinstance(error, (ApiProblem, Unreachable)) else error
+
+
+def failure_of(error: ApiProblem | Unreachable, about: str = "") -> Failure:
+    """`about` goes before the sentence: "job hello"."""
+    before = f"{about}: " if about else ""
+    if isinstance(error, Unreachable):
+        hint = "is it running? `moor context list` shows which controller is meant"
+        return Failure(f"{before}{error}", code=exits.UNREACHABLE, hint=hint)
+    problem = error.problem
+    code = _CODES.get(problem.status, exits.UNREACHABLE)
+    return Failure(f"{before}{_sentence(problem)}", code=code, hint=problem.hint)
+
+
+def _sentence(problem: Problem) -> str:
+    if len(problem.errors) < 2:
+        return (problem.detail or problem.title).rstrip(".")
+    lines = [f"{one.path}: {one.message}{f' ({one.suggestion})' if one.suggestion else ''}" for one in problem.errors]
+    return "\n  ".join([problem.title, *lines])
+
+
+def _surroundings(ctx: typer.Context) -> Surroundings:
+    found = ctx.obj
+    assert isinstance(found, Surroundings)
+    return found
