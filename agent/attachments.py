@@ -1,25 +1,17 @@
 """Where an allocation's containers live: network namespace and parent cgroup, made before the first process.
 
 Both are named after the allocation, so that nothing about them needs a journal: what is there already is used again.
+The real ones are in `agent.kernel`, the ones that only remember in `agent.fakes`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from pathlib import Path
 from typing import Protocol
 
-from agent import cgroup
-from agent.drivers.docker import DockerDriver
-from agent.drivers.netns import NetnsProvider, provider_for
-from agent.drivers.protocol import Attachment, EngineAway, HostNetwork, Netns
-from moorage.kit.netns import NetnsHelper
-from moorage.kit.tasks import Blocking
-from moorage.wire.spec_pb2 import NETWORK_HOST, NetworkMode
-from netvirt.netlink.namespace import Namespaces
-
-CGROUP_DRIVER = "docker.cgroup_driver"
+from agent.drivers.protocol import Attachment
+from moorage.wire.spec_pb2 import NetworkMode
 
 
 class Attachments(Protocol):
@@ -46,95 +38,12 @@ class Attachments(Protocol):
     def close(self) -> None: ...
 
 
-class KernelAttachments:
-    """How namespaces are made and cgroups are named depends on the engine, so it is asked once, when it is there."""
-
-    def __init__(self, directory: Path, driver: DockerDriver, cgroups: cgroup.Cgroups, *, cgroup_root: str) -> None:
-        self._helper = NetnsHelper()
-        self._namespaces = Namespaces(directory, self._helper)
-        self._driver = driver
-        self._cgroups = cgroups
-        self._cgroup_root = cgroup_root
-        self._cgroup_driver = ""
-        self._provider: NetnsProvider | None = None
-        self._asking = asyncio.Lock()
-        self._blocking = Blocking("cgroups", 1)
-
-    async def attach(self, alloc: str, network: NetworkMode.ValueType) -> Attachment:
-        provider = await self._ready()
-        return HostNetwork() if network == NETWORK_HOST else await provider.ensure(alloc)
-
-    async def detach(self, alloc: str) -> None:
-        provider = await self._ready()
-        await provider.remove(alloc)
-        await self._blocking.call(self._cgroups.remove, self.cgroup_parent(alloc))
-
-    def cgroup_parent(self, alloc: str) -> str:
-        return cgroup.parent(alloc, self._cgroup_driver or cgroup.CGROUPFS, self._cgroup_root)
-
-    async def leftovers(self, known: set[str]) -> list[str]:
-        provider = await self._ready()
-        root = cgroup.root_directory(self._cgroup_driver, self._cgroup_root)
-        found = {*await provider.names(), *map(_alloc, self._cgroups.names(root))}
-        return sorted(found - known)
-
-    async def socket(self, alloc: str, network: NetworkMode.ValueType) -> socket.socket:
-        if network == NETWORK_HOST:
-            return _plain_socket()
-        return await self._helper.socket(str(self._namespaces.path(alloc)))
-
-    def close(self) -> None:
-        self._blocking.close()
-        self._helper.close()
-
-    async def _ready(self) -> NetnsProvider:
-        async with self._asking:
-            if self._provider is None:
-                facts = await self._driver.fingerprint()
-                if not facts.healthy:
-                    raise EngineAway("; ".join(facts.missing.values()) or "the container engine is away")
-                self._cgroup_driver = facts.attributes.get(CGROUP_DRIVER, cgroup.CGROUPFS)
-                self._provider = await provider_for(self._driver, self._namespaces, self._helper, self.cgroup_parent)
-            return self._provider
-
-
-class FakeAttachments:
-    """Remembers what is attached, and makes nothing."""
-
-    def __init__(self) -> None:
-        self.attached: set[str] = set()
-
-    async def attach(self, alloc: str, network: NetworkMode.ValueType) -> Attachment:
-        self.attached.add(alloc)
-        return HostNetwork() if network == NETWORK_HOST else Netns(f"/fake/{alloc}")
-
-    async def detach(self, alloc: str) -> None:
-        self.attached.discard(alloc)
-
-    def cgroup_parent(self, alloc: str) -> str:
-        return f"/fake/{alloc}"
-
-    async def leftovers(self, known: set[str]) -> list[str]:
-        return sorted(self.attached - known)
-
-    async def socket(self, alloc: str, network: NetworkMode.ValueType) -> socket.socket:
-        return _plain_socket()
-
-    def close(self) -> None:
-        self.attached.clear()
-
-
 async def remove_leftovers(attachments: Attachments, known: set[str]) -> None:
     """What a crash between the end of an allocation and the return of its namespace has left."""
     await asyncio.gather(*(attachments.detach(alloc) for alloc in await attachments.leftovers(known)))
 
 
-def _alloc(cgroup_name: str) -> str:
-    """From the last part of its path, which under systemd is "root-ALLOC.slice"."""
-    return cgroup_name.removesuffix(".slice").rpartition("-")[2]
-
-
-def _plain_socket() -> socket.socket:
+def plain_socket() -> socket.socket:
     opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     opened.setblocking(False)
     return opened

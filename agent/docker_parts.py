@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from agent.attachments import Attachments, KernelAttachments
+from agent.attachments import Attachments
 from agent.cgroup import Cgroups
 from agent.drivers.docker import DockerDriver
 from agent.engine import ContainerDriver
 from agent.facts import FactsKeeper
 from agent.fingerprint import Capacity
+from agent.kernel import KernelAttachments
 from agent.launch import Identity
 from agent.settings import Settings
 from agent.usage import UsageReader
