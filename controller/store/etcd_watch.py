@@ -48,7 +48,7 @@ class WatchTimings:
     retry_cap_s: float = 2.0
 
 
-class _Gap(Exception):
+class Gap(Exception):
     """The stream cannot be trusted to go on; the message says why."""
 
 
@@ -62,9 +62,9 @@ class Feed:
 
     def take(self, answer: WatchResponse) -> Iterator[Changes]:
         if answer.canceled:
-            raise _Gap("compacted" if answer.compact_revision else answer.cancel_reason or "cancelled by etcd")
+            raise Gap("compacted" if answer.compact_revision else answer.cancel_reason or "cancelled by etcd")
         if answer.header.revision < self.revision:
-            raise _Gap("the store's history went backwards")
+            raise Gap("the store's history went backwards")
         if answer.created:
             return
         if answer.events or answer.fragment:
@@ -81,7 +81,7 @@ class Feed:
         events, self._fragments = self._fragments, []
         batch = collect(events)
         if events[0].kv.mod_revision <= self.revision:
-            raise _Gap("an event came after its revision was passed")
+            raise Gap("an event came after its revision was passed")
         self.revision = batch.revision
         yield batch
 
@@ -127,7 +127,7 @@ async def watch(
             async with aclosing(_follow(rpc, start, end, now.revision, timings)) as changes:
                 async for batch in changes:
                     yield batch
-        except (_Gap, StoreError) as trouble:
+        except (Gap, StoreError) as trouble:
             failures = 1 if loop.time() - began > SPELL_S else failures + 1
             if failures == 1:
                 log.info("watch begins anew", prefix=start.decode(), reason=str(trouble))
@@ -182,7 +182,7 @@ class _Stream:
         answer = await self._guarded(self._call.read())
         self._reading, self._created, self._unanswered = False, True, 0
         if answer is EOF:
-            raise _Gap("etcd ended the stream")
+            raise Gap("etcd ended the stream")
         return cast(WatchResponse, answer)
 
     async def keep_asking(self) -> None:
