@@ -19,6 +19,7 @@ from contextlib import aclosing
 
 import structlog
 
+from controller.leader.metrics import ELECTIONS, ENDED, LEADING
 from controller.leader.term import LeadershipTerm, NotLeading, new_id, record, recorded
 from controller.store.protocol import (
     Absent,
@@ -120,9 +121,11 @@ class Leader:
 
     async def run(self) -> None:
         """Campaign and lead, again and again, until cancelled or resigned. Resigns at its end."""
-        self._owner.start(self._observe(), "observe")
+        observing = self._owner.start(self._observe(), "observe")
         try:
             while not self._resigned:
+                if observing.done():
+                    observing.result()
                 await self.turn()
                 await self._pause()
         finally:
@@ -162,6 +165,8 @@ class Leader:
         if (term := self.term) is None:
             return
         self.term = None
+        LEADING.set(0)
+        ENDED.labels(reason).inc()
         log.warning("leadership ended", term=term.id, reason=reason)
         self._moved.set()
         self._announce()
@@ -219,6 +224,8 @@ class Leader:
 
     def _begin(self, term: LeadershipTerm) -> None:
         self.term = term
+        LEADING.set(1)
+        ELECTIONS.inc()
         log.info("leading", term=term.id, revision=term.revision)
         self._announce()
 

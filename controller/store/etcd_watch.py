@@ -22,6 +22,7 @@ from typing import TypeVar, cast
 import grpc
 import structlog
 
+from controller.store.metrics import WATCH_GAPS
 from controller.store.protocol import Batch, Changes, KeyValue, Listing, Reset, StoreError, StoreUnavailable
 from controller.store.rpc import EOF, Event, Rpc, WatchCall, WatchResponse, pb, translate
 from moorage.kit.tasks import Owner
@@ -128,6 +129,7 @@ async def watch(
                 async for batch in changes:
                     yield batch
         except (Gap, StoreError) as trouble:
+            WATCH_GAPS.inc()
             failures = 1 if loop.time() - began > SPELL_S else failures + 1
             if failures == 1:
                 log.info("watch begins anew", prefix=start.decode(), reason=str(trouble))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from controller.store.metrics import COMPACTIONS, FULL, SIZE
 from controller.store.protocol import Store, StoreError, StoreStatus
 from moorage.kit.clock import Clock
 
@@ -59,6 +60,8 @@ class Maintenance:
     async def turn(self) -> None:
         status = await self._store.status()
         self._forget_another_history(status.revision)
+        SIZE.set(status.size_bytes)
+        FULL.set(status.quota_alarm)
         if status.quota_alarm:
             self._ceiling = status.size_bytes
             self.trouble = full(status)
@@ -83,6 +86,7 @@ class Maintenance:
         if revision > self._compacted:
             await self._store.compact(revision)
             self._compacted = revision
+            COMPACTIONS.inc()
 
     def _due(self, revision: int) -> int:
         """The revision that may be compacted to now; 0 or less: none."""

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from aetcd import rpc as _pb
 
+from controller.store.metrics import CALL_SECONDS, FAILURES
 from controller.store.protocol import Compacted, LeaseGone, StoreError, StoreFull, StoreUnavailable
 
 T = TypeVar("T")
@@ -146,31 +147,38 @@ class Rpc:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self._kv = pb.KVStub(channel)
-        self._lease = pb.LeaseStub(channel)
-        self._watch = pb.WatchStub(channel)
-        self._maintenance = pb.MaintenanceStub(channel)
+        kv, lease, maintenance = pb.KVStub(channel), pb.LeaseStub(channel), pb.MaintenanceStub(channel)
+        self._range, self._txn, self._compact = (
+            Call("range", kv.Range),
+            Call("txn", kv.Txn),
+            Call("compact", kv.Compact),
+        )
+        self._grant, self._revoke = Call("grant", lease.LeaseGrant), Call("revoke", lease.LeaseRevoke)
+        self._status, self._alarm = Call("status", maintenance.Status), Call("alarm", maintenance.Alarm)
+        self._defragment = Call("defragment", maintenance.Defragment)
+        self._keep_alive = lease.LeaseKeepAlive
+        self._watch = pb.WatchStub(channel).Watch
 
     async def close(self) -> None:
         await self._channel.close()
 
     async def range(self, request: Any, timeout: float) -> RangeResponse:
-        return cast(RangeResponse, await _call(self._kv.Range, request, timeout))
+        return cast(RangeResponse, await self._range(request, timeout))
 
     async def txn(self, request: Any, timeout: float) -> TxnResponse:
-        return cast(TxnResponse, await _call(self._kv.Txn, request, timeout))
+        return cast(TxnResponse, await self._txn(request, timeout))
 
     async def compact(self, revision: int, timeout: float) -> None:
-        await _call(self._kv.Compact, pb.CompactionRequest(revision=revision, physical=True), timeout)
+        await self._compact(pb.CompactionRequest(revision=revision, physical=True), timeout)
 
     async def grant(self, ttl_s: int, timeout: float) -> LeaseResponse:
-        return cast(LeaseResponse, await _call(self._lease.LeaseGrant, pb.LeaseGrantRequest(TTL=ttl_s), timeout))
+        return cast(LeaseResponse, await self._grant(pb.LeaseGrantRequest(TTL=ttl_s), timeout))
 
     async def revoke(self, lease: int, timeout: float) -> None:
-        await _call(self._lease.LeaseRevoke, pb.LeaseRevokeRequest(ID=lease), timeout)
+        await self._revoke(pb.LeaseRevokeRequest(ID=lease), timeout)
 
     async def keep_alive(self, lease: int, timeout: float) -> LeaseResponse:
-        call = self._lease.LeaseKeepAlive(_one(pb.LeaseKeepAliveRequest(ID=lease)), timeout=timeout)
+        call = self._keep_alive(_one(pb.LeaseKeepAliveRequest(ID=lease)), timeout=timeout)
         try:
             answer = await call.read()
         except grpc.RpcError as error:
@@ -182,28 +190,39 @@ class Rpc:
         return cast(LeaseResponse, answer)
 
     async def status(self, timeout: float) -> StatusResponse:
-        return cast(StatusResponse, await _call(self._maintenance.Status, pb.StatusRequest(), timeout))
+        return cast(StatusResponse, await self._status(pb.StatusRequest(), timeout))
 
     async def alarms(self, timeout: float) -> AlarmResponse:
-        return cast(AlarmResponse, await _call(self._maintenance.Alarm, pb.AlarmRequest(action=0), timeout))
+        return cast(AlarmResponse, await self._alarm(pb.AlarmRequest(action=0), timeout))
 
     async def disarm(self, alarm: Alarm, timeout: float) -> None:
         request = pb.AlarmRequest(action=2, memberID=alarm.memberID, alarm=alarm.alarm)
-        await _call(self._maintenance.Alarm, request, timeout)
+        await self._alarm(request, timeout)
 
     async def defragment(self, timeout: float) -> None:
-        await _call(self._maintenance.Defragment, pb.DefragmentRequest(), timeout)
+        await self._defragment(pb.DefragmentRequest(), timeout)
 
     def watch(self) -> WatchCall:
         """A stream of watches. `hasleader`: a member that has lost its cluster ends it instead of going quiet."""
-        return cast(WatchCall, self._watch.Watch(metadata=(("hasleader", "true"),)))
+        return cast(WatchCall, self._watch(metadata=(("hasleader", "true"),)))
 
 
-async def _call(method: Any, request: Any, timeout: float) -> Any:
-    try:
-        return await method(request, timeout=timeout)
-    except grpc.RpcError as error:
-        raise translate(error) from None
+class Call:
+    """One unary method, measured."""
+
+    def __init__(self, name: str, method: Any) -> None:
+        self._name = name
+        self._method = method
+        self._seconds = CALL_SECONDS.labels(name)
+
+    async def __call__(self, request: Any, timeout: float) -> Any:
+        with self._seconds.time():
+            try:
+                return await self._method(request, timeout=timeout)
+            except grpc.RpcError as error:
+                failure = translate(error)
+                FAILURES.labels(self._name, type(failure).__name__).inc()
+                raise failure from None
 
 
 async def _one(request: T) -> AsyncIterator[T]:
