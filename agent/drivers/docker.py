@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -24,7 +23,7 @@ from agent.drivers.docker_errors import is_missing_image, start_error
 from agent.drivers.docker_events import Ends, exit_of, unix_ms
 from agent.drivers.docker_images import Images
 from agent.drivers.docker_logs import chunks, open_logs, run_command
-from agent.drivers.docker_spec import Body, Owner, create_body
+from agent.drivers.docker_spec import Body, Owner, create_body, hosts_text, wants_hosts_file
 from agent.drivers.protocol import (
     Attachment,
     DriverError,
@@ -46,11 +45,14 @@ from moorage.wire.spec_pb2 import TaskSpec
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_RUNTIME = "moorage"
-_LEFTOVER_LINK_S = 60.0
+_LEFTOVER_S = 60.0
 
 
 class DockerDriver:
-    """`netns_links`: where the OCI runtime looks for the namespace of a container; this driver's alone."""
+    """`netns_links`: where the OCI runtime looks for the namespace of a container; this driver's alone.
+
+    Beside it, in DIR.hosts, are the tasks' /etc/hosts.
+    """
 
     name = "docker"
 
@@ -69,6 +71,7 @@ class DockerDriver:
         self.engine = Engine(socket)
         self.owner = Owner(cluster, node, runtime)
         self._links = netns_links
+        self._hosts = netns_links.with_name(f"{netns_links.name}.hosts")
         self._cgroups = cgroups or Cgroups()
         self._tasks = tasks.Owner("docker")
         self.images = Images(self.engine, self._tasks)
@@ -89,10 +92,8 @@ class DockerDriver:
 
     async def start(self, launch: Launch, attachment: Attachment) -> Handle:
         self._follow()
-        body = create_body(launch, attachment, self.owner)
-        link = attachment.path if isinstance(attachment, Netns) and not attachment.holder else ""
         try:
-            engine_id = await self.engine.run(self._start, launch.id.name, body, link)
+            engine_id = await self.engine.run(self._start, launch, attachment)
         except Refused as refused:
             if is_missing_image(refused):
                 self.images.forget(launch.spec.container.image)
@@ -105,7 +106,7 @@ class DockerDriver:
         self._follow()
         entries = await self.engine.run(self._list)
         found = await asyncio.gather(*(self.engine.run(self._inspect, str(entry["Id"])) for entry in entries))
-        await self.engine.run(self._tidy_links, {str(entry["Id"]) for entry in entries})
+        await self.engine.run(self._tidy, entries)
         return [self._recovered(inspected) for inspected in found if inspected is not None]
 
     async def wait(self, handle: Handle) -> Exit:
@@ -126,6 +127,7 @@ class DockerDriver:
     async def destroy(self, handle: Handle) -> None:
         self._ends.claim(handle.engine_id).killed = True
         await self.engine.run(self._remove, handle.engine_id)
+        self._hosts_path(handle.id).unlink(missing_ok=True)
         self._ends.forget(handle.engine_id)
         self._parents.pop(handle.engine_id, None)
 
@@ -179,18 +181,34 @@ class DockerDriver:
 
     # What follows blocks, and runs on the engine's threads.
 
-    def _start(self, name: str, body: Body, namespace: str) -> str:
-        engine_id, fresh = self._create(name, body)
+    def _start(self, launch: Launch, attachment: Attachment) -> str:
+        body = create_body(launch, attachment, self.owner, self._hosts_file(launch, attachment))
+        engine_id, fresh = self._create(launch.id.name, body)
         if not fresh:
             return engine_id
-        if namespace:
-            self._link(engine_id, namespace)
+        if isinstance(attachment, Netns) and not attachment.holder:
+            self._link(engine_id, attachment.path)
         try:
             self.engine.json("POST", f"/containers/{engine_id}/start", "start")
         except Refused:
             self._remove(engine_id)
+            self._hosts_path(launch.id).unlink(missing_ok=True)
             raise
         return engine_id
+
+    def _hosts_file(self, launch: Launch, attachment: Attachment) -> str:
+        if not wants_hosts_file(launch, attachment):
+            return ""
+        path = self._hosts_path(launch.id)
+        try:
+            path.write_text(hosts_text(launch))
+        except FileNotFoundError:
+            self._hosts.mkdir(parents=True, exist_ok=True)
+            path.write_text(hosts_text(launch))
+        return str(path)
+
+    def _hosts_path(self, task: TaskId) -> Path:
+        return self._hosts / task.name
 
     def _create(self, name: str, body: Body) -> tuple[str, bool]:
         """Its id, and whether it has still to be started."""
@@ -226,13 +244,13 @@ class DockerDriver:
             self._links.mkdir(parents=True, exist_ok=True)
             link.symlink_to(namespace)
 
-    def _tidy_links(self, living: set[str]) -> None:
-        """Links of containers that somebody else removed; young ones may belong to a start under way."""
-        if not self._links.is_dir():
-            return
-        for entry in os.scandir(self._links):
-            if entry.name not in living and time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFTOVER_LINK_S:
-                Path(entry.path).unlink(missing_ok=True)
+    def _tidy(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Links and files of containers that somebody else removed; young ones may belong to a start under way."""
+        living = {str(entry["Id"]) for entry in entries} | {entry["Names"][0].strip("/") for entry in entries}
+        for directory in (self._links, self._hosts):
+            for path in directory.iterdir() if directory.is_dir() else ():
+                if path.name not in living and time.time() - path.lstat().st_mtime > _LEFTOVER_S:
+                    path.unlink(missing_ok=True)
 
     def _list(self) -> list[dict[str, Any]]:
         marks = [f"{labels.CLUSTER}={self.owner.cluster}", f"{labels.NODE}={self.owner.node}", labels.TASK]

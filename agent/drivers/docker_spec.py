@@ -9,10 +9,11 @@ from hashlib import blake2s
 from typing import Any
 
 from agent.drivers import labels
-from agent.drivers.protocol import Attachment, HostNetwork, Launch
+from agent.drivers.protocol import Attachment, HostNetwork, Launch, Netns
 from moorage.wire.spec_pb2 import ContainerSpec, LogPolicy, Resources
 
 Body = dict[str, Any]
+HOSTS = "/etc/hosts"
 
 _CPU_PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000  # the kernel takes nothing less
@@ -29,13 +30,14 @@ class Owner:
     runtime: str
 
 
-def create_body(launch: Launch, attachment: Attachment, owner: Owner) -> Body:
+def create_body(launch: Launch, attachment: Attachment, owner: Owner, hosts_file: str = "") -> Body:
+    """`hosts_file`: on the node, mounted as /etc/hosts where the task has a namespace of its own."""
     container = launch.spec.container
     body: Body = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in launch.env.items()],
         "Healthcheck": {"Test": ["NONE"]},  # health is judged by the job's own checks, not by the image's
-        "HostConfig": _host_config(launch, attachment, owner),
+        "HostConfig": _host_config(launch, attachment, owner, hosts_file),
     }
     if launch.command:
         body["Cmd"] = list(launch.command)
@@ -69,7 +71,20 @@ def fingerprint_of(body: Mapping[str, Any]) -> str:
     return blake2s(json.dumps(body, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _host_config(launch: Launch, attachment: Attachment, owner: Owner) -> Body:
+def wants_hosts_file(launch: Launch, attachment: Attachment) -> bool:
+    """Engines fill in /etc/hosts where they made the namespace; in ours some show the node's own, others nothing."""
+    return isinstance(attachment, Netns) and all(target != HOSTS for _, target, _ in launch.mounts)
+
+
+def hosts_text(launch: Launch) -> str:
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    if launch.hostname:
+        lines.append(f"127.0.1.1\t{launch.hostname}")
+    lines += [f"{address}\t{name}" for name, address in sorted(launch.spec.container.hosts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _host_config(launch: Launch, attachment: Attachment, owner: Owner, hosts_file: str) -> Body:
     container = launch.spec.container
     config: Body = {
         "RestartPolicy": {"Name": "no"},  # restarts are the agent's
@@ -80,10 +95,11 @@ def _host_config(launch: Launch, attachment: Attachment, owner: Owner) -> Body:
         **_limits(launch.spec.resources),
         **_isolation(container),
     }
-    if container.hosts and not _shares_names(attachment):
-        config["ExtraHosts"] = [f"{name}:{address}" for name, address in container.hosts.items()]
-    if launch.mounts:
-        config["Mounts"] = [_bind(*mount) for mount in launch.mounts]
+    if container.hosts and isinstance(attachment, HostNetwork):
+        config["ExtraHosts"] = [f"{name}:{address}" for name, address in sorted(container.hosts.items())]
+    mounts = [*launch.mounts, *([(hosts_file, HOSTS, True)] if hosts_file else [])]
+    if mounts:
+        config["Mounts"] = [_bind(*mount) for mount in mounts]
     return config
 
 

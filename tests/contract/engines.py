@@ -1,4 +1,4 @@
-"""Container engines of the suite's own: Debian 12's dockerd, and Debian 13's in a chroot.
+"""Container engines of the suite's own: Debian 12's dockerd, and Debian 13's in a root of its own.
 
 Each has its data, sockets and cgroups under one temporary folder and one cgroup, the OCI runtime wrapper registered
 and live-restore on, no bridge and no iptables rule; nothing of the machine's own engine is touched. `close` takes
@@ -31,7 +31,7 @@ BUSYBOX = Path("/bin/busybox")
 
 
 class PrivateEngine:
-    """One dockerd. `root`: the chroot to run it in, None for the machine's own binary."""
+    """One dockerd. `root`: the root to run it in, None for the machine's own binary."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="moor-e", dir="/tmp"))
@@ -44,7 +44,7 @@ class PrivateEngine:
         self.namespaces = Namespaces(self.folder / "netns", self.helper)
         self.engine = Engine(str(self.socket), timeout_s=20)
         self._root = root
-        self._chroot: Chroot | None = None
+        self._other_root: OtherRoot | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,10 +55,11 @@ class PrivateEngine:
     def open(self) -> None:
         self.namespaces.open()
         write_wrapper(self.wrapper, self.links)
-        self._write_config(registered=True)
+        config = merge({"live-restore": True}, self.wrapper)
+        (self.folder / "daemon.json").write_text(json.dumps(config))
         if self._root is not None:
-            self._chroot = Chroot(self._root, self.folder)
-            self._chroot.open()
+            self._other_root = OtherRoot(self._root, self.folder)
+            self._other_root.open()
         self.start()
         self.import_image(IMAGE)
 
@@ -67,8 +68,8 @@ class PrivateEngine:
         _wait(lambda: not self._containerd_lives(), "the old containerd to go")
         log = (self.folder / "dockerd.log").open("ab")
         command = self._command()
-        if self._chroot is not None:
-            command = ["chroot", str(self._chroot.path), *command]
+        if self._other_root is not None:
+            command = self._other_root.inside(command)
         self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         log.close()
         _wait(self.answers, "dockerd to answer", alive=self._process)
@@ -108,14 +109,13 @@ class PrivateEngine:
             if not self.answers():
                 self.start()
             self._remove_containers()
-            self._write_config(registered=True, live_restore=False)
             self.stop()
             _wait(lambda: not self._containerd_lives(), "containerd to go")
         self.engine.close()
+        if self._other_root is not None:
+            self._other_root.close()
         self.namespaces.close()
         self.helper.close()
-        if self._chroot is not None:
-            self._chroot.close()
         _unmount_below(self.folder)
         Cgroups().remove(self.cgroup_root)
         shutil.rmtree(self.folder)
@@ -123,11 +123,6 @@ class PrivateEngine:
     def _remove_containers(self) -> None:
         for found in self.engine.json("GET", "/containers/json", "list", params={"all": 1}):
             self.engine.json("DELETE", f"/containers/{found['Id']}", "remove", params={"force": 1, "v": 1})
-
-    def _write_config(self, *, registered: bool, live_restore: bool = True) -> None:
-        config = {"live-restore": live_restore}
-        wanted = merge(config, self.wrapper) if registered else config
-        (self.folder / "daemon.json").write_text(json.dumps(wanted))
 
     def _command(self) -> list[str]:
         at = self.folder
@@ -159,8 +154,15 @@ class PrivateEngine:
         return bool(pid) and Path(f"/proc/{pid}").exists()
 
 
-class Chroot:
-    """A root bound on itself, with the kernel's file systems in it and the engine's folder at the same path."""
+_ENTER = 'cd "$1" && mkdir run/old && pivot_root . run/old && umount -l run/old && rmdir run/old && shift && exec "$@"'
+
+
+class OtherRoot:
+    """A root with the kernel's file systems in it and the engine's folder at the same path.
+
+    Entered by pivot_root in a mount namespace of its own: in a mere chroot, `exec` would find itself outside, in the
+    root of the mount namespace.
+    """
 
     def __init__(self, root: Path, shared: Path) -> None:
         self.path = shared.with_name(shared.name + ".root")
@@ -173,15 +175,19 @@ class Chroot:
         for name in ("dev", "proc", "sys"):
             _run("mount", "--rbind", f"/{name}", str(self.path / name))
             _run("mount", "--make-rslave", str(self.path / name))
-        _run("mount", "-t", "tmpfs", "tmpfs", str(self.path / "run"))
+        for name in ("run", "tmp"):
+            _run("mount", "-t", "tmpfs", "tmpfs", str(self.path / name))
         inside = self.path / str(self._shared).lstrip("/")
         inside.mkdir(parents=True, exist_ok=True)
         _run("mount", "--rbind", str(self._shared), str(inside))
 
+    def inside(self, command: list[str]) -> list[str]:
+        """What is mounted in the engine's folder later on shows up in there as well."""
+        enter = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _ENTER, "sh", str(self.path)]
+        return [*enter, *command]
+
     def close(self) -> None:
-        inside = self.path / str(self._shared).lstrip("/")
         _unmount_below(self.path)
-        inside.rmdir()
         self.path.rmdir()
 
 

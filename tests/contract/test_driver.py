@@ -328,7 +328,8 @@ async def test_an_end_while_the_engine_was_away_is_told_when_it_is_back(bench: B
     await bench.engine_away()
     await bench.kill_behind_its_back(handle)
     await bench.engine_back()
-    assert (await asyncio.wait_for(waiting, QUICK)).code == 137
+    end = await asyncio.wait_for(waiting, QUICK)
+    assert end.code in (137, 255)  # 255: newer engines only know that it ended
     assert not other.done()
     other.cancel()
 
@@ -590,6 +591,8 @@ async def _created_and_never_run(docker: DockerBench, handle: Handle) -> str:
     found = engine.json("GET", f"/containers/{handle.engine_id}/json", "inspect")
     await docker.driver.destroy(handle)
     body = {**found["Config"], "HostConfig": found["HostConfig"]}
+    for mount in found["HostConfig"]["Mounts"]:
+        await asyncio.to_thread(Path(mount["Source"]).touch)
     created = engine.json("POST", "/containers/create", "create", params={"name": handle.id.name}, body=body)
     with pytest.raises(Refused):
         engine.json("GET", f"/containers/{handle.engine_id}/json", "inspect")
