@@ -7,6 +7,7 @@ turn count once. Failures come back with exponential backoff. (The machine of cl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections import deque
@@ -79,10 +80,10 @@ class WorkQueue(Generic[K]):
                 return key
             self._wake.clear()
             timeout = self._later[0][0] - self._clock.monotonic() if self._later else None
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout)
-            except TimeoutError:
-                continue
+            # Not wait_for: until Python 3.12 it may swallow a cancellation, and a loop that lost its turn would go on.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
 
     async def take(self, limit: int) -> list[K]:
         """Waits for one key, and takes all others that are ready with it, up to a limit."""
