@@ -12,7 +12,8 @@ from moorage.model.errors import FieldError, SpecError
 from moorage.model.job import Job
 from moorage.model.suggest import did_you_mean
 from moorage.model.validation import parse_job
-from moorage.model.yamltree import Node, Tree, YamlError, read_trees
+from moorage.model.yamlreader import read_trees
+from moorage.model.yamltree import Node, Tree, YamlError
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def path_text(location: Sequence[str | int]) -> str:
     """`("constraints", 0, "value")` -> `constraints[0].value`; keys that hold dots are quoted in brackets."""
     text = ""
     for part in location:
+        part = f"{part[:61]}..." if isinstance(part, str) and len(part) > 64 else part
         if isinstance(part, int):
             text += f"[{part}]"
         elif _PLAIN_KEY.fullmatch(part):

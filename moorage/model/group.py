@@ -75,6 +75,7 @@ class Group(Base):
     shutdown_delay: Duration = 0
     """Wait between taking an instance out of the names and stopping it."""
     tasks: Annotated[dict[Name, Task], Field(min_length=1, max_length=MAX_TASKS)]
+    """Name -> what runs; all tasks of a group start together."""
 
     @model_validator(mode="after")
     def _meaningful(self, info: ValidationInfo) -> Any:

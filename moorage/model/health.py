@@ -23,6 +23,7 @@ class HttpProbe(Base):
     port: Name
     """Name of a port of the group."""
     path: Annotated[str, check(_check_path)] = "/"
+    """What is asked for."""
     status: Listed[Annotated[int, Field(ge=100, le=599)]] = ()
     """The answers that count as well."""
 
@@ -38,6 +39,7 @@ class ExecProbe(Base):
     """A command inside the container; exit code 0 is well."""
 
     command: Annotated[Listed[Text], Field(min_length=1)]
+    """What is run, without a shell unless it names one."""
 
 
 class Health(Base):

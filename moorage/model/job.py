@@ -21,12 +21,15 @@ class Job(Base):
     version: Literal["v1"] = "v1"
     """Of the language."""
     kind: Literal["Job"] = "Job"
+    """Of the document."""
     name: Name
+    """Unique in its project: a DNS label."""
     type: Literal["service"] = "service"
     """service: kept running until it is deleted."""
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     """Who comes first: 0 to 100."""
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    """To select by in lists; they change nothing that runs."""
     constraints: Constraints = ()
     """All must hold, for all groups."""
     affinity: Affinities = ()
@@ -34,6 +37,7 @@ class Job(Base):
     update: Update = Update()
     disruption: Disruption = Disruption()
     groups: Annotated[dict[Name, Group], Field(min_length=1, max_length=MAX_GROUPS)]
+    """Name -> what is placed together, and how often."""
 
     def constraints_of(self, group: str) -> tuple[Constraint, ...]:
         return self.constraints + self.groups[group].constraints

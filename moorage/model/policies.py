@@ -38,7 +38,9 @@ class Restart(Paced):
     """On the node: at most `attempts` restarts within `interval`, then the allocation has failed."""
 
     attempts: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Restarts of one task within `interval`, at most."""
     interval: PositiveDuration = 300_000
+    """The time in which restarts are counted."""
     delay: Duration = 1_000
     max_delay: Duration = 60_000
     mode: Literal["replace", "fail"] = "replace"
@@ -49,6 +51,7 @@ class Reschedule(Paced):
     """To another node, after the allocation has failed there."""
 
     attempts: Attempts = UNLIMITED
+    """Failures in a row after which a slot is left alone."""
     delay: Duration = 5_000
     max_delay: Duration = 600_000
 
@@ -94,7 +97,9 @@ class Stop(Base):
     """How a task is ended: a signal, a wait, then it is killed."""
 
     signal: Signal = "TERM"
+    """TERM, INT, QUIT, …"""
     timeout: Duration = 10_000
+    """How long it may take to end by itself."""
 
 
 class Logs(Base):
@@ -103,3 +108,4 @@ class Logs(Base):
     max_size: Annotated[Bytes, Field(ge=4096)] = 10 << 20
     """Of one file."""
     max_files: Annotated[int, Field(ge=1, le=100)] = 3
+    """The oldest goes when one more is begun."""

@@ -17,6 +17,8 @@ def _same_as(field: str) -> Any:
 
 
 class Resources(Base):
+    """What is reserved for a task, and what it may use at most."""
+
     cpu: Cpu = 100
     """Reserved cores: 250m or 1.5."""
     cpu_limit: Cpu = _same_as("cpu")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,7 +26,7 @@ def job_json_schema() -> dict[str, Any]:
         target = schema if model is Job else schema["$defs"].get(model.__name__)
         if target is not None:
             _describe(_mapping(target), model)
-    _without_titles(schema)
+    _tidy(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:moorage:schema:job.v1",
@@ -44,9 +46,12 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
     if model.__doc__:
         schema["description"] = " ".join(inspect.cleandoc(model.__doc__).split())
     docs = _field_docs(model)
+    defaults = model.model_construct().model_dump(mode="json", warnings=False)
     for name, field in schema["properties"].items():
         if name in docs:
             field["description"] = docs[name]
+        if "default" in field:
+            field["default"] = defaults[name]  # as users write it: 10s, and not 10000
 
 
 def _field_docs(model: type[BaseModel]) -> dict[str, str]:
@@ -88,13 +93,23 @@ def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
     return list(found)
 
 
-def _without_titles(schema: Any) -> None:
-    """pydantic's titles only repeat the names."""
+def _tidy(schema: Any) -> None:
+    """Drop pydantic's titles, which only repeat the names, and refuse keys of mappings that are no names."""
     if isinstance(schema, dict):
         if isinstance(schema.get("title"), str):
             del schema["title"]
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
         for value in schema.values():
-            _without_titles(value)
+            _tidy(value)
     elif isinstance(schema, list):
         for value in schema:
-            _without_titles(value)
+            _tidy(value)
+
+
+def publish(path: Path) -> None:
+    path.write_text(json.dumps(job_json_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    publish(Path(__file__).parents[2] / "docs" / "schema" / "job.v1.json")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+_LONGEST = 64  # of a word worth guessing about
+
 # What the same thing is called elsewhere.
 _ELSEWHERE = {
     "replicas": "count",
@@ -35,6 +37,8 @@ _ELSEWHERE = {
 
 def closest(word: str, known: Collection[str]) -> str | None:
     """The known name nearest to `word`, or None where nothing is near."""
+    if len(word) > _LONGEST:
+        return None
     for candidate in (word.lower().replace("-", "_"), _ELSEWHERE.get(word, "")):
         if candidate in known:
             return candidate

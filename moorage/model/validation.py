@@ -53,10 +53,10 @@ def parse_job(data: Any, *, tree: Node | None = None, source: str = "") -> Job:
 def field_errors(error: ValidationError, data: Any, tree: Node | None = None, source: str = "") -> list[FieldError]:
     found = (
         translated
-        for details in error.errors(include_url=False)
+        for details in error.errors(include_url=False)[:_MOST_ERRORS]
         for translated in _translate(details, data, tree, source)
     )
-    return _in_order(found)[:_MOST_ERRORS]
+    return _in_order(found)
 
 
 def _in_order(errors: Iterable[FieldError]) -> list[FieldError]:

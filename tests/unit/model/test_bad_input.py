@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from moorage.model import SpecError, parse_job
@@ -291,9 +293,18 @@ def test_an_error_prints_as_file_line_path_and_what_to_do() -> None:
     )
 
 
-def test_a_thousand_mistakes_are_cut_to_a_readable_number() -> None:
-    fields = "".join(f"wrong{n}: 1\n" for n in range(1000))
+def test_very_many_mistakes_are_cut_to_a_readable_number_and_quickly() -> None:
+    fields = "".join(f"wrong{n}: 1\n" for n in range(40_000))
+    started = time.process_time()
     assert len(errors_of(HELLO + fields)) == 100
+    assert time.process_time() - started < 5
+
+
+def test_a_very_long_mistake_is_cut_too() -> None:
+    error = only_error(HELLO + "x" * 900 + ": 1\n")
+    assert error.path == f'["{"x" * 61}..."]'
+    assert len(str(only_error(spoiled("name: hello", f"name: {'x y' * 20_000}")))) < 400
+    assert len(str(only_error(spoiled("networks: host", f"networks: {'x' * 60_000}")))) < 400
 
 
 def test_a_job_without_groups_and_a_group_without_tasks_are_refused() -> None:
@@ -307,6 +318,9 @@ def test_mistakes_without_a_file_have_a_path_and_no_line() -> None:
     with pytest.raises(SpecError) as caught:
         parse_job({"kind": "Job", "name": "a", "groups": {"web": {"cuont": 1, "tasks": {}}}})
     assert {(e.path, e.line) for e in caught.value.errors} == {("groups.web.cuont", None), ("groups.web.tasks", None)}
-    for nonsense in (None, [], "job", 3):
-        with pytest.raises(SpecError, match="must be a mapping"):
-            parse_job(nonsense)
+
+
+@pytest.mark.parametrize("nonsense", [None, [], "job", 3])
+def test_what_is_no_mapping_is_no_job(nonsense: object) -> None:
+    with pytest.raises(SpecError, match="must be a mapping"):
+        parse_job(nonsense)

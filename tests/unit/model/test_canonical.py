@@ -32,7 +32,9 @@ from moorage.wire.compile import compile_group, compile_resources
 from tests.unit.model.jobs import jobs
 from tests.unit.model.samples import HELLO, job, spoiled
 
-slow_to_make = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EDITOR = jsonschema_rs.validator_for(job_json_schema())
+
+slow_to_make = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @slow_to_make
@@ -63,8 +65,8 @@ def test_any_job_compiles_alike_before_and_after_it_was_stored(data: dict[str, A
 @slow_to_make
 @given(jobs)
 def test_editors_accept_what_we_accept(data: dict[str, Any]) -> None:
-    jsonschema_rs.validator_for(job_json_schema()).validate(data | {"kind": "Job"})
-    jsonschema_rs.validator_for(job_json_schema()).validate(job_dict(parse_job(data)))
+    EDITOR.validate(data | {"kind": "Job"})
+    EDITOR.validate(job_dict(parse_job(data)))
 
 
 def test_defaults_are_filled_in() -> None:

@@ -45,7 +45,7 @@ def bomb(levels: int, width: int = 10) -> str:
         ("kind: Job\nlabels: {<<: 3}\n", 2, "<< merges mappings"),
         ("kind: Job\nname: " + "[" * 5000, 2, "is nested more than 48 deep"),
         (bomb(9), 6, "holds more than 100000 values"),
-        ("kind: Job\nname: [" + "x," * 200_000 + "]\n", 2, "holds more than 100000 values"),
+        ("kind: Job\nname: [" + "x," * 110_000 + "]\n", 2, "holds more than 100000 values"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -146,14 +146,14 @@ def test_yaml_as_windows_writes_it_is_read() -> None:
     assert load_documents(("\ufeff" + HELLO).replace("\n", "\r\n").encode())[0].name == "hello"
 
 
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200)))
 def test_noise_gives_errors_and_never_crashes(noise: str | bytes) -> None:
     with pytest.raises(SpecError):
         load_documents(noise)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, len(HELLO)), st.integers(0, 8), st.text(max_size=4))
 def test_a_damaged_file_is_read_or_refused_and_never_crashes(at: int, cut: int, put: str) -> None:
     try:
