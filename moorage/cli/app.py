@@ -5,6 +5,7 @@ typer's own error boxes and tracebacks are switched off: moorage.cli.main report
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperGroup
 
 from moorage.cli import exits
@@ -21,6 +23,7 @@ from moorage.cli.target import Surroundings
 from moorage.cli.versions import release
 
 EPILOG = exits.TABLE
+COMPLETE = "_MOOR_COMPLETE"
 
 
 class Commands(TyperGroup):
@@ -80,11 +83,14 @@ def _version(asked: bool) -> None:
 
 def invoke(arguments: list[str], environ: Mapping[str, str], transport: Any) -> int:
     """Run one command; returns its exit code. Raises Failure and whatever else a command raises."""
+    stdout = sys.stdout
+    if COMPLETE in os.environ:  # the shell asks what may come next; there only the process's environment counts
+        completion_init()
     try:
         answer = root().main(
             arguments,
             prog_name="moor",
-            complete_var="_MOOR_COMPLETE",
+            complete_var=COMPLETE,
             standalone_mode=False,
             obj=Surroundings(environ, transport),
         )
@@ -92,6 +98,11 @@ def invoke(arguments: list[str], environ: Mapping[str, str], transport: Any) -> 
         return _usage(error)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        sys.stdout = stdout  # typer wraps it when whoever read from it has gone
+        raise BrokenPipeError from None
     if answer == exits.INTERRUPTED:  # that is what typer makes of Ctrl-C
         raise KeyboardInterrupt
     return answer if isinstance(answer, int) else exits.OK

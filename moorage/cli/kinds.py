@@ -10,7 +10,7 @@ from moorage.cli import exits, text
 from moorage.cli.exits import Failure
 
 if TYPE_CHECKING:
-    from moorage.client import Client
+    from moorage.client import Client, Listed
     from moorage.model.view import AllocationView, EventView, GroupStatusView, JobView, NodeView, WatchEvent
 
 Cell = Callable[[Any, int], str]  # (view, now in Unix milliseconds)
@@ -177,15 +177,16 @@ def split(word: str, name: str | None) -> tuple[Kind, str | None]:
     return kind_of(before), after
 
 
-async def fetch(client: Client, kind: Kind, wanted: Filter) -> list[Any]:
+async def fetch(client: Client, kind: Kind, wanted: Filter) -> Listed[Any]:
     if kind is JOB:
-        return list(await client.list_jobs(project=wanted.project, labels=wanted.labels))
+        return await client.list_jobs(project=wanted.project, labels=wanted.labels)
     if kind is ALLOCATION:
-        return list(await client.list_allocations(project=wanted.project, job=wanted.job, labels=wanted.labels))
+        return await client.list_allocations(project=wanted.project, job=wanted.job, labels=wanted.labels)
     if kind is NODE:
-        return list(await client.list_nodes(labels=wanted.labels))
+        return await client.list_nodes(labels=wanted.labels)
     events = await client.list_events(project=wanted.project, object=wanted.object)
-    return sorted(events, key=_at)
+    events.sort(key=_at)
+    return events
 
 
 def watch(client: Client, kind: Kind, wanted: Filter) -> AsyncIterator[WatchEvent[Any]]:
@@ -223,10 +224,10 @@ def _at(event: EventView) -> int:
     return event.at_ms
 
 
-def page(views: list[Any]) -> dict[str, Any]:
+def page(views: Listed[Any]) -> dict[str, Any]:
     """As the REST list; all pages in one."""
     return {
         "items": [view.model_dump(mode="json") for view in views],
-        "revision": getattr(views, "revision", 0),
+        "revision": views.revision,
         "next": None,
     }

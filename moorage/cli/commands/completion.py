@@ -9,7 +9,7 @@ import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from moorage.cli import output
-from moorage.cli.app import application
+from moorage.cli.app import COMPLETE, application
 
 app = application()
 
@@ -23,4 +23,4 @@ class Shell(StrEnum):
 @app.command()
 def completion(shell: Annotated[Shell, typer.Argument()]) -> None:
     """Print the completion script: `moor completion bash > /etc/bash_completion.d/moor`."""
-    output.say(get_completion_script(prog_name="moor", complete_var="_MOOR_COMPLETE", shell=shell.value))
+    output.say(get_completion_script(prog_name="moor", complete_var=COMPLETE, shell=shell.value))

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from moorage.client import ApiProblem, Client
+from moorage.model.view import Problem, TaskView
+from tests.unit.cli.conftest import Moor
+from tests.unit.cli.fake import ALLOCATIONS, JOBS, RESET, SYNCED, FakeApi, Lines, alloc, job, problem, put
+
+SERVER, SIDE = TaskView(name="server", state="running"), TaskView(name="side", state="running")
+
+
+class Streams:
+    """What tasks wrote, by allocation and task; and how it was asked for."""
+
+    def __init__(self) -> None:
+        self.written: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
+        self.asked: list[dict[str, Any]] = []
+
+    async def logs(self, client: Client, alloc: str, **options: Any) -> AsyncIterator[tuple[int, bytes]]:
+        self.asked.append({"alloc": alloc, **options})
+        if (alloc, options["task"]) not in self.written:
+            raise ApiProblem(Problem(title="t", status=503, code="node_unreachable", detail="The node is lost."))
+        for item in self.written[alloc, options["task"]]:
+            yield item
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> Streams:
+    found = Streams()
+    monkeypatch.setattr(Client, "logs", lambda client, alloc, **options: found.logs(client, alloc, **options))
+    return found
+
+
+def test_one_allocation_is_printed_as_it_is_on_the_channels_it_was_written_to(
+    moor: Moor, api: FakeApi, streams: Streams
+) -> None:
+    api.on_list(ALLOCATIONS, []).on(f"GET {ALLOCATIONS}/0a", alloc("0a", tasks=[SERVER]))
+    streams.written["0a", "server"] = [(1, b"out"), (2, b"err\n"), (1, b" more\n")]
+
+    result = moor("logs", "0a", "--tail", "10", "--timestamps")
+
+    assert (result.code, result.out, result.err) == (0, "out more\n", "err\n")
+    (asked,) = streams.asked
+    assert (asked["tail"], asked["timestamps"], asked["follow"]) == (10, True, False)
+
+
+def test_of_a_job_every_whole_line_carries_its_allocation(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    second = alloc("0b", tasks=[SERVER, SIDE], index=1, name="hello/web/1")
+    old = alloc("0c", tasks=[SERVER], phase="failed")
+    api.on_list(ALLOCATIONS, [second, old, alloc("0a", tasks=[SERVER])])
+    streams.written = {
+        ("0a", "server"): [(1, b"one\ntw"), (1, b"o\nlast")],
+        ("0b", "server"): [(2, b"three\n")],
+        ("0b", "side"): [(1, b"four\n")],
+    }
+
+    result = moor("logs", "hello")
+
+    assert result.out.splitlines() == [
+        "hello/web/0 | one",
+        "hello/web/0 | two",
+        "hello/web/0 | last",
+        "hello/web/1 server | three",
+        "hello/web/1 side | four",
+    ]
+
+
+def test_of_a_job_that_is_over_what_ended_is_shown(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    api.on_list(ALLOCATIONS, [alloc("0c", tasks=[SERVER], phase="failed")])
+    streams.written["0c", "server"] = [(1, b"bye\n")]
+
+    assert moor("logs", "job/hello").out == "hello/web/0 | bye\n"
+
+
+def test_one_unreachable_node_does_not_hide_the_others(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    api.on_list(ALLOCATIONS, [alloc("0a", tasks=[SERVER]), alloc("0b", tasks=[SERVER], name="hello/web/1", index=1)])
+    streams.written["0b", "server"] = [(1, b"here\n")]
+
+    result = moor("logs", "hello")
+
+    assert (result.code, result.out) == (0, "hello/web/1 | here\n")
+    assert "moor: logs of hello/web/0: The node is lost\n" in result.err
+
+
+def test_of_one_allocation_trouble_is_the_answer(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    api.on_list(ALLOCATIONS, []).on(f"GET {ALLOCATIONS}/0a", alloc("0a", tasks=[SERVER]))
+
+    result = moor("logs", "0a")
+
+    assert (result.code, result.err) == (7, "moor: logs of hello/web/0: The node is lost\n")
+
+
+def test_following_a_job_takes_up_allocations_that_come_later(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    first, second = alloc("0a", tasks=[SERVER]), alloc("0b", tasks=[SERVER], name="hello/web/1")
+    api.on_list(ALLOCATIONS, [first])
+    events = [RESET, put(first), SYNCED, put(first), put(second)]
+    api.on(f"WATCH {ALLOCATIONS}", Lines(events, ends=True), problem(403, "forbidden", "Not any more."))
+    streams.written = {("0a", "server"): [(1, b"one\n")], ("0b", "server"): [(1, b"two\n")]}
+
+    result = moor("logs", "-f", "hello")
+
+    assert sorted(result.out.splitlines()) == ["hello/web/0 | one", "hello/web/1 | two"]
+    assert (result.code, result.err) == (6, "moor: Not any more\n")
+
+
+def test_a_task_that_is_not_there_gets_a_suggestion(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    api.on_list(ALLOCATIONS, [alloc("0a", tasks=[SERVER, SIDE])])
+
+    result = moor("logs", "hello", "--task", "sever")
+
+    assert (result.code, "did you mean server?" in result.err) == (4, True)
+
+
+def test_a_job_without_allocations_and_one_that_does_not_exist(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    api.on_list(ALLOCATIONS, []).on(f"GET {JOBS}/hello", job())
+
+    waiting = moor("logs", "hello")
+    assert (waiting.code, "moor explain hello" in waiting.err) == (4, True)
+    assert moor("logs", "nope").code == 4
+    # "cafe" may be a job as well as the beginning of an id: the job goes first.
+    api.on(f"GET {JOBS}/cafe", job("cafe"))
+    assert "job cafe has no allocations yet" in moor("logs", "cafe").err
