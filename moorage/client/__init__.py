@@ -8,7 +8,7 @@
 A refusal of the API is an `ApiProblem` with its permanent code; a controller that cannot be reached is `Unreachable`.
 """
 
-from moorage.client.client import Applied, Client
+from moorage.client.client import Applied, Client, Listed
 from moorage.client.errors import ApiProblem, ClientError, Unreachable
 
-__all__ = ["ApiProblem", "Applied", "Client", "ClientError", "Unreachable"]
+__all__ = ["ApiProblem", "Applied", "Client", "ClientError", "Listed", "Unreachable"]

@@ -40,6 +40,12 @@ class Applied:
     action: Literal["created", "updated", "unchanged"]
 
 
+class Listed(list[V]):
+    """All pages of a list; `revision` is that of the last page: where a watch goes on from."""
+
+    revision: int = 0
+
+
 class Client:
     """Raises ApiProblem where the API refuses, Unreachable where nobody answers. Close it or use `async with`."""
 
@@ -87,7 +93,7 @@ class Client:
     async def get_job(self, name: str, *, project: str | None = None) -> JobView:
         return await self._get(self._job(name, project), JobView)
 
-    async def list_jobs(self, *, project: str | None = None, labels: str | None = None) -> list[JobView]:
+    async def list_jobs(self, *, project: str | None = None, labels: str | None = None) -> Listed[JobView]:
         return await self._list(self._in_project("jobs", project), JobView, {"labels": labels})
 
     def watch_jobs(
@@ -113,7 +119,7 @@ class Client:
     async def explain_job(self, name: str, *, project: str | None = None) -> ExplainView:
         return await self._get(self._job(name, project) + "/explain", ExplainView)
 
-    async def list_versions(self, name: str, *, project: str | None = None) -> list[JobVersionView]:
+    async def list_versions(self, name: str, *, project: str | None = None) -> Listed[JobVersionView]:
         return await self._list(self._job(name, project) + "/versions", JobVersionView)
 
     async def get_version(self, name: str, version: int, *, project: str | None = None) -> JobVersionView:
@@ -123,7 +129,7 @@ class Client:
 
     async def list_allocations(
         self, *, project: str | None = None, job: str | None = None, labels: str | None = None
-    ) -> list[AllocationView]:
+    ) -> Listed[AllocationView]:
         path = self._in_project("allocations", project)
         return await self._list(path, AllocationView, {"job": job, "labels": labels})
 
@@ -164,7 +170,7 @@ class Client:
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
-    async def list_nodes(self, *, labels: str | None = None) -> list[NodeView]:
+    async def list_nodes(self, *, labels: str | None = None) -> Listed[NodeView]:
         return await self._list("/v1/nodes", NodeView, {"labels": labels})
 
     def watch_nodes(self, *, labels: str | None = None) -> AsyncGenerator[WatchEvent[NodeView], None]:
@@ -200,7 +206,7 @@ class Client:
 
     # -- events, cluster -------------------------------------------------------------------------------------------
 
-    async def list_events(self, *, project: str | None = None, object: str | None = None) -> list[EventView]:
+    async def list_events(self, *, project: str | None = None, object: str | None = None) -> Listed[EventView]:
         """Of all projects where `project` is None and the token is an administrator's."""
         return await self._list("/v1/events", EventView, {"project": project, "object": object})
 
@@ -228,14 +234,14 @@ class Client:
     async def _get(self, path: str, model: type[V]) -> V:
         return model.model_validate_json((await self._http.read(path)).content)
 
-    async def _list(self, path: str, model: type[V], params: Params | None = None) -> list[V]:
-        """All pages."""
-        items: list[V] = []
+    async def _list(self, path: str, model: type[V], params: Params | None = None) -> Listed[V]:
+        items: Listed[V] = Listed()
         following: str | None = None
         while True:
             response = await self._http.read(path, {**(params or {}), "next": following})
             page = ListView[model].model_validate_json(response.content)  # type: ignore[valid-type]
             items.extend(page.items)
+            items.revision = page.revision
             if (following := page.next) is None:
                 return items
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 from urllib.parse import urlencode
 
 from moorage.client.errors import ApiProblem, Unreachable, refusal
@@ -38,7 +39,9 @@ async def _once(url: str, token: str, path: str, params: dict[str, str]) -> Asyn
     address = f"{url.rstrip('/').replace('http', 'ws', 1)}{path}?{urlencode(params)}"
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        connection = connect(address, additional_headers=headers, max_size=MAX_MESSAGE, max_queue=4, proxy=None)
+        # Uncompressed: the controller's processor is scarcer than the way to it.
+        bounds: dict[str, Any] = {"max_size": MAX_MESSAGE, "max_queue": 4, "compression": None, "proxy": None}
+        connection = connect(address, additional_headers=headers, **bounds)
         async with connection as socket:
             async for message in socket:
                 if isinstance(message, str):
