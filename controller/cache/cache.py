@@ -52,6 +52,10 @@ class Cache:
         self.clock = clock
         self.synced = asyncio.Event()
         self.revision = 0
+        self.began = 0
+        """The revision of the first look at the store: whatever earlier processes have seen of it is not beyond."""
+        self.went_back = ""
+        """How the store's history was seen to go back, as by a restore below a living controller."""
         self._jobs = JobTable()
         self._nodes = NodeTable()
         self._allocs = AllocTable()
@@ -235,10 +239,18 @@ class Cache:
         else:
             metrics.RESETS.inc()
             told = (self._reset(batch),) if self.synced.is_set() else self._first(batch)
+            self._compare_history(batch.revision)
         self.revision = batch.revision
         metrics.REVISION.set(batch.revision)
         metrics.ALLOCATIONS.set(len(self._allocs))
         return iter(told)
+
+    def _compare_history(self, revision: int) -> None:
+        if not self.synced.is_set():
+            self.began = revision
+        elif revision < self.revision:
+            self.went_back = f"the store went back from revision {self.revision} to {revision}"
+            log.error("the store's history went back", known=self.revision, revision=revision)
 
     def _first(self, batch: Reset) -> Iterator[Sequence[Change]]:
         """The first truth. Values are let go as they are taken over, so that a fleet is not held twice."""

@@ -51,7 +51,7 @@ class Stream:
 
 class Streams:
     def __init__(self, dial_timeout_s: float = DIAL_TIMEOUT_S) -> None:
-        self._dial_timeout_s = dial_timeout_s
+        self.dial_timeout_s = dial_timeout_s
         self._open: dict[str, Stream] = {}
 
     async def read(
@@ -80,9 +80,9 @@ class Streams:
 
     async def _dialled(self, stream: Stream, name: str) -> None:
         try:
-            async with asyncio.timeout(self._dial_timeout_s):
+            async with asyncio.timeout(self.dial_timeout_s):
                 await stream.dialled.wait()
         except TimeoutError:
             raise AttachFailed(
-                f"node {name} did not open the stream within {self._dial_timeout_s:g} s; is it overloaded or cut off?"
+                f"node {name} did not open the stream within {self.dial_timeout_s:g} s; is it overloaded or cut off?"
             ) from None

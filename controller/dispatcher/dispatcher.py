@@ -119,7 +119,7 @@ class Dispatcher:
 
     async def accept_restore(self, principal: str) -> int:
         """The store as it is counts from now on; returns the new generation. Raises StoreError, NotLeading …"""
-        return await accept_restore(self.cache, self._leader, principal)
+        return await accept_restore(self.cache, self._leader, principal, self._reception.highest_generation)
 
     # -- of a session ----------------------------------------------------------------------------------------------
 
@@ -265,6 +265,8 @@ class Dispatcher:
         before, self._generation = self._generation, (cluster.generation, cluster.restore_suspected)
         if before is None or before == self._generation:
             return
+        if cluster.generation > before[0]:
+            self.cache.went_back = ""  # and was accepted
         self._liveness.begin()
         if cluster.restore_suspected:
             self.end_all(Refused(code="restore_suspected", reason=cluster.restore_suspected))

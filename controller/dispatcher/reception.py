@@ -27,6 +27,8 @@ class Reception:
         self._leader = leader
         self._nodes = nodes
         self._judge = judge
+        self.highest_generation = 0
+        """That an agent has seen: a new one must be above, or agents could not tell the two apart."""
 
     async def receive(self, hello: Hello, peer: Peer | None) -> Session | Redirect | Refused:
         try:
@@ -60,10 +62,14 @@ class Reception:
             cluster=self._cache.cluster(),
             revision=self._cache.revision,
             node=self._cache.node(node_id),
+            term=term.id if (term := self._leader.term) is not None else "",
+            began=self._cache.began,
+            went_back=self._cache.went_back,
         )
 
     async def _receive(self, hello: Hello, peer: Peer | None) -> Session | Redirect | Refused:
         for _ in range(TRIES):
+            self.highest_generation = max(self.highest_generation, hello.seen.generation)
             verdict = admit(hello, peer, self.situation(hello.node_id), self._judge)
             if isinstance(verdict, Suspected):
                 await suspect(self._cache, self._leader, verdict.reason)

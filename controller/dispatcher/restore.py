@@ -39,13 +39,13 @@ async def suspect(cache: Cache, leader: Leadership, reason: str) -> None:
         log.error("the store seems to be an old backup: nothing is handed out", reason=reason)
 
 
-async def accept_restore(cache: Cache, leader: Leadership, principal: str) -> int:
-    """Begin a new generation; returns its number. Raises as `suspect` does."""
+async def accept_restore(cache: Cache, leader: Leadership, principal: str, highest_seen: int) -> int:
+    """Begin a generation above all that agents have seen; returns its number. Raises as `suspect` does."""
     generation = 0
 
     def accept(cluster: Cluster) -> bool:
         nonlocal generation
-        cluster.generation += 1
+        cluster.generation = max(cluster.generation, highest_seen) + 1
         cluster.restore_suspected = ""
         generation = cluster.generation
         return True

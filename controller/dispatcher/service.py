@@ -129,14 +129,16 @@ class Service:
         """From the agent's call to the reader, one frame at a time: the reader's pace is the agent's."""
         error = "the node's side of the stream broke off"
         try:
-            while not frame.end:
+            while True:
                 if frame.data or frame.error:
                     await stream.put(frame)
-                data = await _read(context)
-                frame = AttachFrame.FromString(data) if data is not None else AttachFrame(end=True)
-            if frame.data or frame.error:
-                await stream.put(frame)
-            error = ""
+                if frame.end:
+                    error = ""
+                    return
+                # A call that was cut off ends like one that was closed: only a frame can say that it is the last.
+                if (data := await _read(context)) is None:
+                    return
+                frame = AttachFrame.FromString(data)
         finally:
             stream.finish(error)
 

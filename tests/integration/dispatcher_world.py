@@ -170,19 +170,28 @@ class Controller:
         self.dispatcher = Dispatcher(self.cache, self.store, self.leader, clock, timings, authenticate)
         self.port = 0
         self._agents: list[Agent] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         self.port = await self.dispatcher.serve("127.0.0.1:0")
-        self._tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.leader.run())]
+        self._tasks = [asyncio.create_task(self.cache.run())]
+        await self.cache.synced.wait()
+        self._tasks.append(asyncio.create_task(self.leader.run()))
         await self.until(self.dispatcher.may_send)
 
-    async def stop(self) -> None:
+    async def stop(self, *, killed: bool = False) -> None:
+        """Killed: nothing is given back."""
+        if not self._tasks:
+            return
         for agent in self._agents:
             await agent.close()
+        if killed:
+            self.leader.resign = _nothing  # type: ignore[method-assign]
         await self.dispatcher.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
     def agent(self, node: str = "n1", *, token: str = TOKEN) -> Agent:
         self._agents.append(Agent(self.port, node, token=token))
@@ -225,6 +234,10 @@ async def controller(kind: str, folder: Path, timings: Timings = QUICK) -> Async
             yield made
         finally:
             await made.stop()
+
+
+async def _nothing() -> None:
+    pass
 
 
 def frame(data: bytes = b"", *, stream: str = "", end: bool = False, error: str = "") -> AttachFrame:
