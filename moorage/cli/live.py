@@ -52,7 +52,7 @@ async def _table(events: AsyncIterator[WatchEvent[Any]], kind: Kind, name: str |
         async for objects in states(events, kind.key):
             now = now_ms()
             rows = [kind.row(view, now, wide) for view in _sorted(objects) if chosen(kind, view, name)]
-            live.update(output.table(kind.titles(wide), rows))
+            live.update(output.live_table(kind.titles(wide), rows))
 
 
 async def _lines(events: AsyncIterator[WatchEvent[Any]], kind: Kind, name: str | None, format: Format) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDE_ENOUGH = 100_000
+GAP = 2  # between columns
+LEAST = 20  # of the last column, however narrow the terminal
 
 _STYLES = {
     "running": "green",
@@ -54,36 +56,47 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
-def console() -> Console:
+def console(whole: bool = False) -> Console:
+    """`whole`: as wide as what is printed, on a terminal too."""
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, width=None if terminal else WIDE_ENOUGH, highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() and not whole else WIDE_ENOUGH
+    return Console(file=sys.stdout, width=width, highlight=False)
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """At most `width` wide: the last column is cut for that."""
     from rich.table import Table
     from rich.text import Text
 
-    found = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for position, title in enumerate(titles):
-        last = position == len(titles) - 1
-        found.add_column(title, no_wrap=True, overflow="ellipsis", min_width=None if last else len(title))
-    for row in rows:
-        found.add_row(*(Text(plain(cell), style=_STYLES.get(cell, "")) for cell in row))
+    found = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    cells = [[Text(plain(cell), style=_STYLES.get(cell, "")) for cell in row] for row in rows]
+    for place, title in enumerate(titles):
+        widest = max([len(title), *(row[place].cell_len for row in cells)])
+        # rich would take from every column what the last one has too much.
+        if place == len(titles) - 1 and widest > width:
+            widest = max(width, len(title), LEAST)
+            for row in cells:
+                row[place].truncate(widest, overflow="ellipsis")
+        found.add_column(title, no_wrap=True, overflow="ellipsis", min_width=widest)
+        width -= widest + GAP
+    for row in cells:
+        found.add_row(*row)
     return found
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns in which no row has anything are left out."""
+def live_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """For a terminal as wide as it is now."""
+    return table(titles, rows, console().width)
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool = False) -> None:
+    """Columns in which no row has anything are left out. `whole`: nothing is cut, on a terminal neither."""
     kept = [place for place in range(len(titles)) if not rows or any(row[place] for row in rows)]
-    found = table([titles[place] for place in kept], [[row[place] for place in kept] for row in rows])
-    target = console()
-    if target.is_terminal:
-        target.print(found)
-        return
+    target = console(whole)
+    found = table([titles[place] for place in kept], [[row[place] for place in kept] for row in rows], target.width)
     with target.capture() as capture:
-        target.print(found)
+        target.print(found, soft_wrap=whole)
     say("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 

@@ -109,7 +109,7 @@ class Progress:
 
     def show(self, standings: Mapping[str, str]) -> None:
         if self._live is not None:
-            self._live.update(output.table(["JOB", ""], [[name, words] for name, words in standings.items()]))
+            self._live.update(output.live_table(["JOB", ""], [[name, words] for name, words in standings.items()]))
             return
         for name, words in standings.items():
             if self._told.get(name) != words:

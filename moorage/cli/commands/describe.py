@@ -97,7 +97,7 @@ def show_allocation(alloc: AllocationView) -> None:
     if alloc.tasks:
         _heading("Tasks")
         titles = ["NAME", "STATE", "HEALTH", "RESTARTS", "EXIT", "STARTED", "CONTAINER", "MESSAGE"]
-        output.print_table(titles, [_task(task, now) for task in alloc.tasks])
+        output.print_table(titles, [_task(task, now) for task in alloc.tasks], whole=True)
 
 
 def show_node(node: NodeView, events: Sequence[EventView]) -> None:
@@ -163,7 +163,7 @@ def _pairs(heading: str, values: dict[str, str]) -> None:
 def _table(heading: str, kind: Kind, views: Sequence[Any], now: int) -> None:
     if views:
         _heading(heading)
-        output.print_table(kind.titles(False), [kind.row(view, now, False) for view in views])
+        output.print_table(kind.titles(False), [kind.row(view, now, False) for view in views], whole=True)
 
 
 def _events(events: Sequence[EventView], now: int) -> None:

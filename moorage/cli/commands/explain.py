@@ -45,7 +45,7 @@ def show(view: ExplainView, nodes: bool) -> None:
         output.say(f"job {view.job} wants no instances")
         return
     rows = [[f"{slot.group}/{slot.index}", slot.state, slot.node_name or "", slot.reason] for slot in view.slots]
-    output.print_table(["INSTANCE", "STATE", "NODE", "WHY"], rows)
+    output.print_table(["INSTANCE", "STATE", "NODE", "WHY"], rows, whole=True)
     told: list[list[NodeVerdictView]] = []
     for slot in view.slots:
         # Instances of one group hear the same from the nodes: once is enough.
@@ -61,4 +61,4 @@ def _show_nodes(slot: SlotExplainView) -> None:
         [one.node_name, "yes" if one.fits else "no", "" if one.score is None else str(one.score), one.reason]
         for one in slot.nodes
     ]
-    output.print_table(["NODE", "FITS", "SCORE", "WHY"], rows)
+    output.print_table(["NODE", "FITS", "SCORE", "WHY"], rows, whole=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,13 @@ def environ(tmp_path: Path) -> dict[str, str]:
 def moor(
     api: FakeApi, environ: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Moor:
-    """Runs one command against `api`."""
+    """Runs one command against `api`; with `columns` on a terminal of that width."""
 
-    def call(*arguments: str, stdin: str = "") -> Result:
+    def call(*arguments: str, stdin: str = "", columns: int | None = None) -> Result:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: columns is not None, raising=False)
+        for name, value in {"TERM": "xterm", "COLUMNS": str(columns or 80), "LINES": "24"}.items():
+            monkeypatch.setenv(name, value)
         capsys.readouterr()
         code = run(list(arguments), environ, api.transport())
         captured = capsys.readouterr()

@@ -266,3 +266,14 @@ def test_an_interrupted_apply_says_that_the_rollout_goes_on(
     result = moor("apply", "-f", hello)
 
     assert (result.code, "the rollout goes on on the server" in result.err) == (130, True)
+
+
+def test_on_a_terminal_progress_is_shown_live_and_the_outcome_stays(moor: Moor, api: FakeApi, hello: str) -> None:
+    api.on(PUT, applied(job(phase="pending"), "created")).on_watch(
+        JOBS, RESET, put(job(phase="pending")), SYNCED, put(job())
+    )
+
+    result = moor("apply", "-f", hello, columns=80)
+
+    assert result.code == 0
+    assert "job hello runs: web 3/3 healthy" in result.out.splitlines()[-1]

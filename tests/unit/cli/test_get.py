@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import pytest
 import yaml
 
 from moorage.model.view import TaskView, WaitingView
@@ -219,3 +221,42 @@ def test_describing_an_allocation_tells_its_tasks(moor: Moor, api: FakeApi) -> N
     assert "Wanted:      stop: drained" in out
     assert "137 (out of memory)" in out
     assert moor("describe", "job").code == 2
+
+
+LONG = "web: 3 of 3 wait: " + "3 nodes: memory short by 120 MiB; " * 5
+
+
+def test_on_a_terminal_the_last_column_is_cut_and_every_other_one_is_whole(moor: Moor, api: FakeApi) -> None:
+    api.on_list(JOBS, [job("a-name-of-some-length", phase="degraded", message=LONG)])
+
+    lines = moor("get", "jobs", columns=80).out.splitlines()
+
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert max(len(line) for line in plain) <= 80
+    assert plain[1].split()[:4] == ["a-name-of-some-length", "degraded", "3/3", "2"]
+    assert plain[1].endswith("…")
+    assert "\x1b[33mdegraded" in lines[1]
+
+
+def test_no_color_is_respected(moor: Moor, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    api.on_list(JOBS, [job(phase="degraded")])
+
+    assert "\x1b[33m" not in moor("get", "jobs", columns=80).out
+
+
+def test_a_reason_is_told_whole_by_explain_on_a_terminal_too(moor: Moor, api: FakeApi) -> None:
+    slot = {"group": "web", "index": 0, "state": "waiting", "reason": LONG.strip()}
+    api.on(f"GET {JOBS}/hello/explain", {"project": "default", "job": "hello", "slots": [slot]})
+
+    assert LONG.strip() in moor("explain", "hello", columns=80).out
+
+
+def test_on_a_terminal_a_watched_table_shows_the_last_state(moor: Moor, api: FakeApi) -> None:
+    events = [RESET, put(job(phase="pending")), put(job("other")), SYNCED, put(job()), gone("other")]
+    api.on(f"WATCH {JOBS}", Lines(events, ends=True), problem(403, "forbidden", "Not any more."))
+
+    last = moor("get", "jobs", "-w", columns=80).out.rpartition("NAME")[2]
+
+    assert "hello" in last
+    assert "other" not in last
