@@ -79,7 +79,7 @@ def _measure(ours: Cluster, swarm: Cluster, rounds: int, count: int) -> tuple[li
         Figure("ratio_to_sdk_host", medians["moorage"] / medians["sdk_host"], "<= 1.15"),
         Figure("ratio_to_swarm", medians["moorage"] / medians["swarm"], "<= 1.0"),
         Figure("apply_to_engine_p50_ms", latency, "<= 50"),
-        Figure("controller_rss_mib", rss_mib(ours.controller_pid()), "<= 130"),
+        Figure("controller_rss_mib", rss_mib(ours.controller.pid()), "<= 130"),
         Figure("agent_rss_mib", max(rss_mib(pid) for pid in agents), "<= 90"),
         Figure("cpu_seconds_per_allocation", statistics.median(moorage.cpu_s) / count),
     ]
@@ -124,7 +124,7 @@ class Moorage:
         self.cpu_s: list[float] = []
 
     def round(self) -> float:
-        pids = [self._cluster.controller_pid(), *(host.agent_pid() for host in self._cluster.hosts)]
+        pids = [self._cluster.controller.pid(), *(host.agent_pid() for host in self._cluster.hosts)]
         starts = Starts(host.engine for host in self._cluster.hosts)
         before = cpu_s(pids)
         started = time.monotonic()

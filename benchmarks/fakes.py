@@ -24,11 +24,11 @@ class FakeHosts:
 
     @property
     def etcd(self) -> str:
-        return f"127.0.0.1:{self._cluster.etcd_port}"
+        return self._cluster.controller.etcd_endpoint
 
     @property
     def controller_pid(self) -> int:
-        return self._cluster.controller_pid()
+        return self._cluster.controller.pid()
 
     @property
     def agent_pids(self) -> list[int]:
@@ -36,8 +36,8 @@ class FakeHosts:
 
     def up(self) -> None:
         self._cluster.down()
-        self._cluster.start_controller({"MOOR_LOG_LEVEL": "warning"})
-        self._cluster.wait_ready()
+        self._cluster.controller.start({"MOOR_LOG_LEVEL": "warning"})
+        self._cluster.controller.wait_ready()
         for number in range(self._agents):
             self._start(f"fake{number}")
 
@@ -46,8 +46,8 @@ class FakeHosts:
         home.mkdir()
         command = [
             sys.executable, "-m", "agent.main", "--driver", "fake",
-            "--controllers", self._cluster.agents_address,
-            "--token-file", str(self._cluster.controller_data / "agent.token"),
+            "--controllers", self._cluster.controller.agents_address,
+            "--token-file", str(self._cluster.controller.token_file("agent")),
             "--node-name", name, "--data-dir", str(home / "data"), "--run-dir", str(home / "run"),
             "--cpu-millis", "64000", "--memory-bytes", str(256 << 30), "--log-level", "warning",
         ]  # fmt: skip
@@ -83,8 +83,8 @@ class FakeHosts:
             await asyncio.gather(*(put(job) for job in jobs))
 
     def client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self._cluster.token()}"}
-        return httpx.AsyncClient(base_url=self._cluster.api_url, headers=headers, timeout=60)
+        headers = {"Authorization": f"Bearer {self._cluster.controller.token()}"}
+        return httpx.AsyncClient(base_url=self._cluster.controller.api_url, headers=headers, timeout=60)
 
 
 def sleepers(name: str, count: int) -> dict[str, Any]:

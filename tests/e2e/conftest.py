@@ -45,7 +45,7 @@ def mend(lab: Cluster) -> None:
     for host in lab.hosts:
         lab.underlay.heal(host.name)
         host.engine.start()
-    lab.start_controller()
-    lab.wait_ready()
+    lab.controller.start()
+    lab.controller.wait_ready()
     for host in lab.hosts:
         lab.start_agent(host)

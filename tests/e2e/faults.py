@@ -84,33 +84,33 @@ def kill_agent(world: World) -> str:
 
 
 def kill_controller(world: World) -> str:
-    old = world.lab.kill_controller()
+    old = world.lab.controller.kill()
     world.pause(4)
-    new = world.lab.start_controller()
+    new = world.lab.controller.start()
     assert new != old
     return f"controller, pid {old} -> {new}"
 
 
 def kill_etcd(world: World) -> str:
-    old = world.lab.etcd_pid()
-    world.lab.kill_etcd()
+    old = world.lab.controller.etcd_pid()
+    world.lab.controller.kill_etcd()
     assert not alive(old)
-    wait_for(world.lab.etcd_runs, 30, "etcd to be started again")
-    new = world.lab.etcd_pid()
+    wait_for(world.lab.controller.etcd_runs, 30, "etcd to be started again")
+    new = world.lab.controller.etcd_pid()
     assert new != old
     return f"etcd, pid {old} -> {new}"
 
 
 def kill_both(world: World) -> str:
     """Controller and etcd at once."""
-    old, old_etcd = world.lab.controller_pid(), world.lab.etcd_pid()
-    world.lab.kill_controller()
-    world.lab.kill_etcd()
+    old, old_etcd = world.lab.controller.pid(), world.lab.controller.etcd_pid()
+    world.lab.controller.kill()
+    world.lab.controller.kill_etcd()
     world.pause(2)
-    new = world.lab.start_controller()
-    world.lab.wait_ready()
+    new = world.lab.controller.start()
+    world.lab.controller.wait_ready()
     assert new != old
-    assert world.lab.etcd_pid() != old_etcd
+    assert world.lab.controller.etcd_pid() != old_etcd
     return f"controller and etcd, pids {old}, {old_etcd}"
 
 
@@ -163,11 +163,11 @@ def freeze_agent(world: World) -> str:
 
 def freeze_controller(world: World) -> str:
     """For longer than its lease: what it had in mind must not be written any more."""
-    pid = world.lab.controller_pid()
-    world.lab.signal_controller(signal.SIGSTOP)
+    pid = world.lab.controller.pid()
+    world.lab.controller.signal(signal.SIGSTOP)
     time.sleep(world.rng.uniform(2, 8))
-    assert world.lab.controller_state() == "T"
-    world.lab.signal_controller(signal.SIGCONT)
+    assert world.lab.controller.state() == "T"
+    world.lab.controller.signal(signal.SIGCONT)
     return f"controller frozen, pid {pid}"
 
 

@@ -65,20 +65,22 @@ def test_a_job_applied_while_an_agent_is_dead_waits_for_it_or_goes_elsewhere(clu
 def test_kill_9_of_the_controller_touches_no_workload_and_work_goes_on(
     cluster: Cluster, user: User, web: list[Running]
 ) -> None:
-    old = cluster.kill_controller()
+    old = cluster.controller.kill()
     wait_exactly(cluster, {"web": 6}, hold_s=3)
-    assert cluster.start_controller() != old
+    assert cluster.controller.start() != old
     user.apply(service("web", 8))
     after = wait_exactly(cluster, {"web": 8})
     assert ids(web) <= ids(after)
 
 
 def test_kill_9_of_etcd_touches_no_workload_and_work_goes_on(cluster: Cluster, user: User, web: list[Running]) -> None:
-    old = cluster.etcd_pid()
-    cluster.kill_etcd()
+    old = cluster.controller.etcd_pid()
+    cluster.controller.kill_etcd()
     assert not alive(old)
     wait_exactly(cluster, {"web": 6})
-    wait_for(lambda: cluster.etcd_runs() and cluster.etcd_pid() != old, 30, "etcd to be started again")
+    wait_for(
+        lambda: cluster.controller.etcd_runs() and cluster.controller.etcd_pid() != old, 30, "etcd to be started again"
+    )
     user.apply(service("web", 7))
     after = wait_exactly(cluster, {"web": 7})
     assert ids(web) <= ids(after)
@@ -96,11 +98,10 @@ def test_a_restart_of_dockerd_touches_no_workload(cluster: Cluster, web: list[Ru
     assert inodes(cluster, after) == before
 
 
-def test_the_namespace_survives_a_task_restart_after_agent_and_dockerd_restarted(
-    cluster: Cluster, web: list[Running]
-) -> None:
+def test_the_namespace_survives_a_task_restart_after_agent_and_dockerd_restarted(cluster: Cluster, user: User) -> None:
+    user.apply(service("calm", 3, disconnect={"replace_after": "1m"}))
     host = cluster.hosts[0]
-    victim = next(each for each in web if each.host == host.name)
+    victim = next(each for each in wait_exactly(cluster, {"calm": 3}) if each.host == host.name)
     inode = host.namespace_inode(victim.id)
     host.kill_agent()
     host.engine.stop(signal.SIGKILL)
@@ -108,7 +109,7 @@ def test_the_namespace_survives_a_task_restart_after_agent_and_dockerd_restarted
     cluster.start_agent(host)
     host.engine.kill_container(victim.id)
     wait_for(lambda: victim.id not in ids(running(cluster)), 20, "the container to be gone")
-    after = wait_exactly(cluster, {"web": 6})
+    after = wait_exactly(cluster, {"calm": 3})
     again = next(each for each in after if each.index == victim.index)
     assert host.namespace_inode(again.id) == inode
 
@@ -204,16 +205,16 @@ def test_a_controller_on_an_old_backup_stops_nothing_and_goes_on_after_accept_re
 ) -> None:
     user.apply(service("kept", 3))
     wait_exactly(cluster, {"kept": 3})
-    backup = cluster.backup_etcd()
+    backup = cluster.controller.backup_etcd()
     user.apply(service("newer", 3))
     user.apply(service("kept", 4))
     wait_exactly(cluster, {"kept": 4, "newer": 3})
     before = ids(running(cluster))
 
-    cluster.kill_controller()
-    cluster.restore_etcd(backup)
-    cluster.start_controller()
-    cluster.wait_ready()
+    cluster.controller.kill()
+    cluster.controller.restore_etcd(backup)
+    cluster.controller.start()
+    cluster.controller.wait_ready()
     wait_for(lambda: "restore" in str(user.get("/v1/cluster")), 30, "the old backup to be suspected")
     time.sleep(2 * LOST_AFTER_S)
     assert ids(running(cluster)) == before, "the agents refuse it, and nothing stops"

@@ -21,10 +21,12 @@ class User:
     def call(self, method: str, path: str, body: Json | None = None, *, patience_s: float = 30) -> httpx.Response:
         """One request; while the API is away or without its store it is asked again."""
         until = time.monotonic() + patience_s
-        headers = {"Authorization": f"Bearer {self._cluster.token()}"}
+        headers = {"Authorization": f"Bearer {self._cluster.controller.token()}"}
         while True:
             with contextlib.suppress(httpx.TransportError):
-                answer = httpx.request(method, self._cluster.api_url + path, json=body, headers=headers, timeout=10)
+                answer = httpx.request(
+                    method, self._cluster.controller.api_url + path, json=body, headers=headers, timeout=10
+                )
                 if answer.status_code < 500:
                     return answer
             if time.monotonic() > until:

@@ -7,21 +7,16 @@ process may look at, hurt, or end a lab that another one made, also after an int
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import socket
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.lab import image
+from tests.lab.controller import Controller
 from tests.lab.engine import UsersEngine, unmount_below
 from tests.lab.host import DATA, RUN, Capacity, Host
-from tests.lab.processes import ProcessGroup, alive, kill, process_state, run, wait_for
+from tests.lab.processes import ProcessGroup
 from tests.lab.underlay import Underlay
 
 QUICK = {
@@ -54,8 +49,7 @@ class Cluster:
         self.run_dir = RUN / lab
         self.data_dir = DATA / lab
         self.api_port = api_port
-        self.agents_port = api_port + 1
-        self.etcd_port = api_port + 2
+        self.controller = self._controller("controller", api_port)
         self.hosts = [self._host(f"h{number}", capacity) for number in range(1, hosts + 1)]
 
     def _host(self, name: str, capacity: Capacity | None) -> Host:
@@ -64,142 +58,34 @@ class Cluster:
         namespace = self.underlay.host_namespace(name)
         return Host(self.lab, name, processes=self.processes, capacity=capacity or Capacity(), namespace=namespace)
 
-    # -- controller ----------------------------------------------------------------------------------------------
+    def second_controller(self) -> Controller:
+        """Another one on the first one's etcd; agents do not know it until they are sent there."""
+        return self._controller("second", self.api_port + 10, etcd=self.controller.etcd_endpoint)
 
-    @property
-    def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.api_port}"
-
-    @property
-    def controller_data(self) -> Path:
-        return self.data_dir / "controller"
-
-    @property
-    def controller_log(self) -> Path:
-        return self.data_dir / "controller.log"
-
-    @property
-    def _controller_pid_file(self) -> Path:
-        return self.run_dir / "controller.pid"
-
-    @property
-    def agents_address(self) -> str:
-        host = "127.0.0.1" if self.on_this_machine else self.underlay.gateway
-        return f"{host}:{self.agents_port}"
-
-    def start_controller(self, env: Mapping[str, str] | None = None) -> int:
-        if self.controller_running():
-            return self.controller_pid()
-        self._refuse_taken_ports()
-        command = [
-            sys.executable, "-m", "controller.main",
-            "--data-dir", str(self.controller_data),
-            "--api", f"127.0.0.1:{self.api_port}",
-            "--agents", self.agents_address,
-            "--etcd-port", str(self.etcd_port),
-            "--log-format", "json",
-        ]  # fmt: skip
-        pid = self.processes.spawn(command, host="controller", log=self.controller_log, env={**self.env, **(env or {})})
-        self._controller_pid_file.parent.mkdir(parents=True, exist_ok=True)
-        self._controller_pid_file.write_text(str(pid))
-        return pid
-
-    def wait_ready(self, timeout_s: float = 60) -> None:
-        """Until the API says so. Raises RuntimeError with the controller's last lines if it ended instead."""
-
-        def ready() -> bool:
-            if not self.controller_running():
-                tail = "\n".join(self.controller_log.read_text(errors="replace").splitlines()[-8:])
-                raise RuntimeError(f"the controller ended; its last lines ({self.controller_log}):\n{tail}")
-            return self._answers("/readyz")
-
-        wait_for(ready, timeout_s, f"the API at {self.api_url}")
-
-    def _answers(self, path: str) -> bool:
-        try:
-            with urllib.request.urlopen(self.api_url + path, timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def controller_pid(self) -> int:
-        return int(self._controller_pid_file.read_text())
-
-    def controller_running(self) -> bool:
-        return self._controller_pid_file.exists() and alive(self.controller_pid())
-
-    def kill_controller(self, number: signal.Signals = signal.SIGKILL) -> int:
-        """Returns the process id that is gone. Its etcd goes on."""
-        pid = self.controller_pid()
-        kill(pid, number)
-        return pid
-
-    def signal_controller(self, number: signal.Signals) -> None:
-        os.kill(self.controller_pid(), number)
-
-    def controller_state(self) -> str:
-        return process_state(self.controller_pid())
-
-    def kill_etcd(self) -> None:
-        kill(self.etcd_pid())
-
-    def etcd_runs(self) -> bool:
-        try:
-            return bool(self.etcd_pid())
-        except LookupError:
-            return False
-
-    def backup_etcd(self) -> Path:
-        """A snapshot of the store as it is now."""
-        path = self.data_dir / "backup.db"
-        run("etcdctl", "--endpoints", f"127.0.0.1:{self.etcd_port}", "snapshot", "save", str(path))
-        return path
-
-    def restore_etcd(self, backup: Path) -> None:
-        """Put an old snapshot in the place of the embedded etcd's data; the controller must be down."""
-        self.kill_etcd()
-        data = self.controller_data / "etcd"
-        shutil.rmtree(data)
-        run(
-            "etcdctl", "snapshot", "restore", str(backup), "--data-dir", str(data),
-            "--name", "moorage", "--initial-cluster", f"moorage=http://127.0.0.1:{self.etcd_port + 1}",
-            "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.etcd_port + 1}",
-        )  # fmt: skip
-
-    def etcd_pid(self) -> int:
-        """Of the embedded etcd, wherever it hangs after its controller's death."""
-        wanted = str(self.controller_data)
-        for pid in self.processes.pids("sys-controller"):
-            try:
-                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if Path(arguments[0]).name == "etcd" and any(wanted in argument for argument in arguments):
-                return pid
-        raise LookupError("no etcd runs")
-
-    def token(self, role: str = "admin") -> str:
-        return (self.controller_data / f"{role}.token").read_text().strip()
-
-    def _refuse_taken_ports(self) -> None:
-        for port in (self.api_port, self.agents_port):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError as error:
-                    raise RuntimeError(f"port {port} is taken by another program ({error.strerror})") from error
+    def _controller(self, name: str, api_port: int, etcd: str = "") -> Controller:
+        return Controller(
+            self.processes,
+            name=name,
+            run_dir=self.run_dir,
+            data_dir=self.data_dir,
+            api_port=api_port,
+            agents_host="127.0.0.1" if self.on_this_machine else self.underlay.gateway,
+            env=self.env,
+            etcd=etcd,
+        )
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
     def host(self, name: str) -> Host:
         return next(host for host in self.hosts if host.name == name)
 
-    def start_agent(self, host: Host, env: Mapping[str, str] | None = None) -> int:
+    def start_agent(self, host: Host, *, also: Controller | None = None) -> int:
+        """`also`: a further controller that it is told of."""
+        addresses = [each.agents_address for each in (self.controller, also) if each]
         return host.start_agent(
-            controllers=self.agents_address,
-            token_file=self.controller_data / "agent.token",
-            env={**self.env, **(env or {})},
+            controllers=",".join(addresses),
+            token_file=self.controller.token_file("agent"),
+            env=self.env,
         )
 
     def make_network(self) -> None:
@@ -224,8 +110,8 @@ class Cluster:
         """Everything, quietly; what runs already is kept."""
         self.make_network()
         self.start_engines()
-        self.start_controller()
-        self.wait_ready()
+        self.controller.start()
+        self.controller.wait_ready()
         for host in self.hosts:
             self.start_agent(host)
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class Engine:
 
     def answers(self) -> bool:
         try:
+            with socket.socket(socket.AF_UNIX) as probe:  # the SDK leaks one where nobody listens
+                probe.connect(str(self.socket))
             with docker.APIClient(f"unix://{self.socket}", version=API, timeout=5) as client:
                 return bool(client.ping())
         except Exception:

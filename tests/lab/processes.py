@@ -44,15 +44,17 @@ class ProcessGroup:
         # The child enters the cgroup before it becomes the daemon, so that no grandchild can escape.
         entered = ["/bin/sh", "-c", f'echo $$ > {procs} && exec "$@"', "sh", *command]
         with log.open("ab") as output:
-            process = subprocess.Popen(
+            return os.posix_spawn(
+                entered[0],
                 entered,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**os.environ, **(env or {})},
+                {**os.environ, **(env or {})},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
+                ],
+                setsid=True,
             )
-        return process.pid
 
     def pids(self, below: str = "") -> list[int]:
         found: list[int] = []

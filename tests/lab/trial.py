@@ -29,9 +29,9 @@ def up(hosts: int | None, here: Path, steps: Steps) -> int:
         with steps.step(f"image {image.NAME} on {host.name}, from this machine's busybox"):
             image.load(host.engine.socket)
     with steps.step("etcd and controller"):
-        cluster.start_controller()
-        cluster.wait_ready()
-    contexts.write(LAB, url=cluster.api_url, token=cluster.token(), make_current=True)
+        cluster.controller.start()
+        cluster.controller.wait_ready()
+    contexts.write(LAB, url=cluster.controller.api_url, token=cluster.controller.token(), make_current=True)
     for host in cluster.hosts:
         with steps.step(f"agent of {host.name}"):
             cluster.start_agent(host)
@@ -73,7 +73,7 @@ Ready after {steps.total():.0f} s. Look around:
   ./dev moor explain hello             why each one is where it is
   ./dev down                           ends it, without a trace
 
-API: {cluster.api_url} (context '{LAB}' has the token); logs: {cluster.data_dir}/""")
+API: {cluster.controller.api_url} (context '{LAB}' has the token); logs: {cluster.data_dir}/""")
 
 
 def down(steps: Steps) -> int:
@@ -92,7 +92,7 @@ def status() -> int:
         print("no cluster; `./dev up` makes one")
         return 1
     cluster = _cluster(None)
-    print(f"controller   {'runs' if cluster.controller_running() else 'is down'}   {cluster.api_url}")
+    print(f"controller   {'runs' if cluster.controller.running() else 'is down'}   {cluster.controller.api_url}")
     for host in cluster.hosts:
         agent = "runs" if host.agent_running() else "is down"
         engine = "answers" if host.engine.answers() else "is down"
