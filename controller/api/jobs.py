@@ -30,6 +30,7 @@ from controller.api.problems import (
 )
 from controller.api.watch import WatchResponse
 from controller.reconcile import describe_plan, explain
+from moorage.model.group import MAX_COUNT
 from moorage.model.view import ExplainView, JobVersionView, JobView, ListView, PlanView
 from moorage.wire import keys
 
@@ -52,7 +53,7 @@ class Scale(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     group: str
-    count: int = Field(ge=0, le=1_000_000)
+    count: int = Field(ge=0, le=MAX_COUNT)
 
 
 @router.get(JOBS, response_model=ListView[JobView], responses=stream(JobView) | documented())

@@ -41,6 +41,7 @@ async def _once(url: str, token: str, path: str, params: dict[str, str]) -> Asyn
     try:
         # Uncompressed: the controller's processor is scarcer than the way to it.
         bounds: dict[str, Any] = {"max_size": MAX_MESSAGE, "max_queue": 4, "compression": None, "proxy": None}
+        bounds["close_timeout"] = 1  # what is under way to a reader who left is of no use
         connection = connect(address, additional_headers=headers, **bounds)
         async with connection as socket:
             async for message in socket:
