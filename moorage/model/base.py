@@ -13,6 +13,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from moorage.model.errors import printable
+
 T = TypeVar("T")
 
 STORED = "stored"
@@ -35,7 +37,9 @@ class Problem(NamedTuple):
 
 
 def refusal(message: str, suggestion: str = "") -> PydanticCustomError:
-    return PydanticCustomError("refused", "{message}", {"message": message, "suggestion": suggestion})
+    return PydanticCustomError(
+        "refused", "{message}", {"message": printable(message), "suggestion": printable(suggestion)}
+    )
 
 
 def not_yet(what: str, suggestion: str = "") -> PydanticCustomError:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
 from moorage.model.base import Base, Listed, Problem, is_stored, problems, refusal
-from moorage.model.fields import Attribute, Level
+from moorage.model.fields import Attribute, Level, Text
 from moorage.model.suggest import did_you_mean
 
 Operator = Literal[
@@ -42,7 +42,7 @@ def _read_value(value: Any) -> Any:
 
 
 Value = Annotated[
-    str | tuple[str, ...],
+    Text | tuple[Text, ...],
     BeforeValidator(_read_value),
     WithJsonSchema(
         {
@@ -87,7 +87,7 @@ class Spread(Base):
 
     attribute: Attribute
     """node.id for the level node, label.rack for rack …"""
-    targets: dict[str, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
+    targets: dict[Text, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
     """Value -> percent of the instances; the rest is spread evenly over the other values."""
 
     @model_validator(mode="before")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_MOST_TEXT = 400
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -34,6 +35,12 @@ class SpecError(ValueError):
     def __init__(self, errors: Iterable[FieldError]) -> None:
         self.errors = list(errors)
         super().__init__("\n".join(str(error) for error in self.errors))
+
+
+def printable(text: str) -> str:
+    """Bounded, and without halves of surrogate pairs, which JSON may hold and no answer could carry back."""
+    text = text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 3] + "..."
+    return text.encode(errors="backslashreplace").decode()
 
 
 def path_text(location: Sequence[str | int]) -> str:

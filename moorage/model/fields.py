@@ -161,6 +161,8 @@ Name = Annotated[str, check(_check_name), WithJsonSchema({"type": "string", "pat
 def _check_text(value: str) -> None:
     if "\0" in value:
         raise refusal("holds a NUL character")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise refusal("holds half a character (a lone surrogate)")
     if len(value) > _MOST_TEXT:
         raise refusal(f"is {len(value)} characters long: at most {_MOST_TEXT}")
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from moorage.model import unsupported
-from moorage.model.errors import FieldError, SpecError, path_text
+from moorage.model.errors import FieldError, SpecError, path_text, printable
 from moorage.model.job import Job
 from moorage.model.suggest import did_you_mean
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moorage.model.yamltree import Node
 
 Location = tuple[str | int, ...]
-_TEXT_KINDS = ("string_type", "string_sub_type", "string_unicode")
+_TEXT_KINDS = ("string_type", "string_sub_type")
 _SILENT = ("default_factory_not_called",)
 _MOST_ERRORS = 100
 
@@ -38,6 +38,7 @@ _MESSAGES = {
     "less_than_equal": "must be at most {le}, is {got}",
     "less_than": "must be less than {lt}, is {got}",
     "missing": "is missing",
+    "string_unicode": "must be text, and holds half a character (a lone surrogate)",
     "too_long": "holds {actual_length} entries: at most {max_length}",
 }
 
@@ -71,7 +72,7 @@ def _translate(details: ErrorDetails, data: Any, tree: Node | None, source: str)
     for at, message, suggestion in _said(details, location, tree):
         whole = (*location, *at)
         line = tree.line_of(whole) if tree is not None else None
-        yield FieldError(path_text(whole), message, suggestion, line, source)
+        yield FieldError(printable(path_text(whole)), printable(message), printable(suggestion), line, source)
 
 
 def _excused(details: ErrorDetails, location: Location, data: Any) -> bool:

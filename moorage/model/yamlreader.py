@@ -53,6 +53,7 @@ class _Builder:
         self._source = source
         self._resolver = Resolver()
         self._nodes = 0
+        self._characters = 0
         self._start()
 
     def _start(self) -> None:
@@ -79,11 +80,11 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         line = _line(event)
-        self._count(1, line)
+        self._count(1, len(event.value), line)
         if self._expects_key():
             self._key(event, line)
             return
-        node = Node(line, text=event.value, complete=True)
+        node = Node(line, text=event.value, characters=len(event.value), complete=True)
         node.value = self._value(event, line)
         self._remember(event, node)
         self._attach(node)
@@ -125,14 +126,14 @@ class _Builder:
             raise YamlError(f"*{event.anchor} refers to something that holds it", line)
         if self._expects_key():
             raise YamlError("an alias cannot be a key", line)
-        self._count(node.nodes, line)
+        self._count(node.nodes, node.characters, line)
         if len(self._open) + node.depth > MAX_DEPTH:
             raise YamlError(_TOO_DEEP, line)
         self._attach(node)
 
     def _begin(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
         line = _line(event)
-        self._count(1, line)
+        self._count(1, 0, line)
         if len(self._open) >= MAX_DEPTH:
             raise YamlError(_TOO_DEEP, line)
         if self._expects_key():
@@ -154,6 +155,7 @@ class _Builder:
                     node.entries.setdefault(key, entry)
         children = node.items if node.items is not None else [child for _, child in (node.entries or {}).values()]
         node.nodes = 1 + sum(child.nodes for child in children) + len(node.entries or ())
+        node.characters = sum(child.characters for child in children) + sum(map(len, node.entries or ()))
         node.depth = 1 + max((child.depth for child in children), default=0)
         node.complete = True
         self._attach(node)
@@ -198,8 +200,11 @@ class _Builder:
         key = self._keys[-1]
         return (*path, key[0]) if key else tuple(path)
 
-    def _count(self, nodes: int, line: int) -> None:
+    def _count(self, nodes: int, characters: int, line: int) -> None:
         self._nodes += nodes
+        self._characters += characters
+        if self._characters > MAX_BYTES:
+            raise YamlError("holds more than 1 MiB of text, aliases counted as often as they are used", line)
         if self._nodes > MAX_NODES:
             raise YamlError(f"holds more than {MAX_NODES} values, aliases counted as often as they are used", line)
 

@@ -32,6 +32,7 @@ class Node:
     entries: dict[str, tuple[int, Node]] | None = None
     merged: list[Node] = field(default_factory=list)
     nodes: int = 1  # with everything below, aliases expanded
+    characters: int = 0  # likewise
     depth: int = 1
     complete: bool = False
 

@@ -45,6 +45,7 @@ def bomb(levels: int, width: int = 10) -> str:
         ("kind: Job\nlabels: {<<: 3}\n", 2, "<< merges mappings"),
         ("kind: Job\nname: " + "[" * 5000, 2, "is nested more than 48 deep"),
         (bomb(9), 6, "holds more than 100000 values"),
+        (f"kind: Job\na: &a {'x' * 30_000}\nb: [{'*a, ' * 50}]\n", 3, "holds more than 1 MiB of text"),
         ("kind: Job\nname: [" + "x," * 110_000 + "]\n", 2, "holds more than 100000 values"),
     ],
     ids=lambda value: repr(value)[:40],
