@@ -109,7 +109,7 @@ class Fleet:
             "idle": f"with 1 % churn a minute; {still:.3f} without",
             "resync": f"from the kill, its start included; the API was away for {away_s:.1f} s of it",
             "replace": f"{self._lost} nodes; from the last one called lost, less replace_after ({REPLACE_AFTER_S:g} s)",
-            "reads": f"{len(latencies)}, during churn, loss and the controller's start; median {statistics.median(latencies):.1f} ms",
+            "reads": f"{len(latencies)} during churn, loss and restart; median {statistics.median(latencies):.1f} ms",
             "fill": f"{self._allocations / filled:.0f} allocations a second at the beginning",
         }
         return figures, notes
