@@ -144,7 +144,7 @@ class DockerDriver:
     async def logs(
         self, handle: Handle, *, follow: bool, tail: int, since_ms: int, timestamps: bool
     ) -> AsyncGenerator[LogChunk, None]:
-        stream = await self.engine.run(
+        stream = await self.engine.open(
             open_logs, self.engine, handle.engine_id, follow=follow, tail=tail, since_ms=since_ms, timestamps=timestamps
         )
         async with aclosing(pumped(lambda: chunks(stream), stream.close, name="docker-logs")) as pieces:

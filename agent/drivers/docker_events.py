@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 import structlog
 
 from agent.drivers import labels
-from agent.drivers.docker_engine import Engine, Refused
+from agent.drivers.docker_engine import Engine, Refused, translated
+from agent.drivers.docker_transport import Stream
 from agent.drivers.protocol import EngineAway, Exit
 from agent.drivers.pump import pumped
 from moorage.kit.backoff import Jittered
@@ -125,11 +126,11 @@ class Ends:
         """One connection, from its opening to its end, which raises EngineAway."""
         await self._engine.run(self._engine.negotiate)
         filters = json.dumps({**self._filter, "type": ["container"], "event": ["die", "oom"]})
-        stream = await self._engine.run(self._engine.stream, "GET", "/events", "events", params={"filters": filters})
+        stream = await self._engine.open(self._engine.stream, "GET", "/events", "events", params={"filters": filters})
         self._on_connect()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._compare_now_and_then(), name="docker/compare")
-            async with aclosing(pumped(stream.lines, stream.close, name="docker-events")) as lines:
+            async with aclosing(pumped(lambda: lines_of(stream), stream.close, name="docker-events")) as lines:
                 await self._take_all(lines)
             raise EngineAway("the container engine closed its stream of events")
 
@@ -211,6 +212,11 @@ class Ends:
         if self._away:
             log.info("container engine is back", socket=self._engine.socket_path)
         self._away = False
+
+
+def lines_of(stream: Stream) -> Iterator[bytes]:
+    with translated("events"):
+        yield from stream.lines()
 
 
 def exit_of(state: dict[str, Any]) -> Exit | None:

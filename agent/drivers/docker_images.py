@@ -8,13 +8,13 @@ all who wait for the same image, and goes on when one of them no longer does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from agent.drivers.docker_engine import Engine, Refused, translated
+from agent.drivers.docker_engine import Engine, Refused
 from agent.drivers.docker_errors import never_pulled, pull_error
-from agent.drivers.protocol import DriverError, Progress
+from agent.drivers.protocol import DriverError, EngineAway, Progress
 from agent.drivers.pump import pumped
 from moorage.kit.tasks import Owner
 from moorage.wire.spec_pb2 import PULL_ALWAYS, PULL_NEVER, ContainerSpec
@@ -71,9 +71,18 @@ class Images:
     def _pulled(self, image: str) -> None:
         del self._pulls[image]
 
-    def _stream(self, image: str) -> Any:
+    def _stream(self, image: str) -> Iterator[dict[str, Any]]:
         """The engine's reports; the SDK adds the node's credentials for the registry."""
-        return self._engine.client().pull(image, stream=True, decode=True)
+        from docker.errors import APIError, DockerException
+        from requests import RequestException
+
+        try:
+            with self._engine.sdk() as client:
+                yield from client.pull(image, stream=True, decode=True)
+        except APIError as error:
+            raise pull_error(image, str(error.explanation or error)) from error
+        except (DockerException, RequestException) as error:
+            raise EngineAway(f"the container engine does not answer ({error})") from error
 
 
 class _Pull:
@@ -86,19 +95,12 @@ class _Pull:
         self._ended = False
         self._error: Exception | None = DriverError(f"the pull of image {image} was interrupted")
 
-    async def run(self, stream: Callable[[], Any]) -> None:
+    async def run(self, stream: Callable[[], Iterator[dict[str, Any]]]) -> None:
         """Never fails itself: those who follow get to know."""
-
-        def reports() -> Any:
-            with translated("pull"):
-                yield from stream()
-
         try:
-            async for report in pumped(reports, lambda: None, name="docker-pull", ahead=64):
+            async for report in pumped(stream, lambda: None, name="docker-pull", ahead=64):
                 self._take(report)
             self._error = None
-        except Refused as refused:
-            self._error = pull_error(self._image, refused.message)
         except Exception as error:
             self._error = error
         finally:

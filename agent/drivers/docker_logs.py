@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.drivers.docker_engine import Engine, Refused, Stream
-from agent.drivers.protocol import DriverError, LogChunk
+from agent.drivers.docker_engine import Engine, Refused, translated
+from agent.drivers.docker_transport import Stream
+from agent.drivers.protocol import DriverError, EngineAway, LogChunk
 
 _KEPT_OUTPUT = 4_096
 
@@ -28,8 +29,9 @@ def open_logs(engine: Engine, engine_id: str, *, follow: bool, tail: int, since_
 
 
 def chunks(stream: Stream) -> Iterator[LogChunk]:
-    for channel, data in stream.frames():
-        yield LogChunk(channel if channel in (1, 2) else 1, data)
+    with translated("logs"):
+        for channel, data in stream.frames():
+            yield LogChunk(channel if channel in (1, 2) else 1, data)
 
 
 def run_command(engine: Engine, engine_id: str, command: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
@@ -61,9 +63,10 @@ def _output(stream: Stream, timeout_s: float) -> tuple[bytes, bool]:
     timer.start()
     kept = bytearray()
     try:
-        for _, data in stream.frames():
-            kept += data[: _KEPT_OUTPUT - len(kept)]
-    except DriverError:
+        with translated("exec"):
+            for _, data in stream.frames():
+                kept += data[: _KEPT_OUTPUT - len(kept)]
+    except EngineAway:
         if not late.is_set():
             raise
     finally:

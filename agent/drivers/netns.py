@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from agent.drivers import docker_facts, labels
 from agent.drivers.docker import DockerDriver
-from agent.drivers.docker_engine import Engine, Refused
+from agent.drivers.docker_engine import Engine, Refused, translated
 from agent.drivers.docker_errors import start_error
 from agent.drivers.protocol import DriverError, Netns
 from moorage.kit.netns import NetnsHelper
@@ -177,7 +177,9 @@ def import_pause_image(engine: Engine, busybox: Path) -> None:
     params = {"fromSrc": "-", "repo": repository, "tag": tag}
     stream = engine.stream("POST", "/images/create", "import", params=params, data=buffer.getvalue())
     try:
-        if wrong := [line for line in stream.lines() if b'"error"' in line]:
+        with translated("import"):
+            wrong = [line for line in stream.lines() if b'"error"' in line]
+        if wrong:
             raise DriverError(f"the pause image could not be made: {wrong[0].decode(errors='replace')}")
     finally:
         stream.release()

@@ -575,9 +575,11 @@ async def test_without_the_wrapper_a_pause_container_holds_the_namespace(docker:
 
 
 async def test_the_wrapper_is_chosen_where_the_engine_knows_it(docker: DockerBench) -> None:
-    chosen = await provider_for(docker.new_driver(), docker.private.namespaces, docker.private.helper, docker.parent)
+    driver = docker.new_driver()
+    chosen = await provider_for(driver, docker.private.namespaces, docker.private.helper, docker.parent)
     assert registered(docker.private)
     assert isinstance(chosen, BoundNetns)
+    await driver.close()
 
 
 async def _inode_inside(docker: DockerBench, handle: Handle) -> int:
