@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 from agent.drivers.protocol import (
     Attachment,
@@ -43,14 +43,17 @@ class Engine:
         self.inventoried = False  # whether a listing has succeeded since this process began
         self._slots = asyncio.Semaphore(starts_in_flight)
         self._owner = Owner("engine")
-        self._current: asyncio.Task[Inventory] | None = None
-        self._next: asyncio.Task[Inventory] | None = None
+        self._current: asyncio.Task[Inventory | DriverError] | None = None
+        self._next: asyncio.Task[Inventory | DriverError] | None = None
 
     async def look(self) -> Inventory:
         """All that the engine knows of ours, listed after this call began. Raises EngineAway."""
         if self._next is None:
             self._next = self._owner.start(self._list_after(self._current), "look")
-        return await asyncio.shield(self._next)
+        listed = await asyncio.shield(self._next)
+        if isinstance(listed, DriverError):
+            raise listed
+        return listed
 
     def prepare(self, spec: TaskSpec) -> AsyncIterator[Progress]:
         return self.driver.prepare(spec)
@@ -75,12 +78,16 @@ class Engine:
         await self._owner.close()
         await self.driver.close()
 
-    async def _list_after(self, before: asyncio.Task[Inventory] | None) -> Inventory:
+    async def _list_after(self, before: asyncio.Task[Any] | None) -> Inventory | DriverError:
+        """A failure is a result like any other: all that share the listing hear of it."""
         if before is not None and not before.done():
             await asyncio.wait([before])
-        self._current, self._next = cast("asyncio.Task[Inventory]", asyncio.current_task()), None
-        with self._timed("recover"):
-            listed = await self.driver.recover()
+        self._current, self._next = self._next, None
+        try:
+            with self._timed("recover"):
+                listed = await self.driver.recover()
+        except DriverError as error:
+            return error
         self.inventoried = True
         return by_task(listed)
 

@@ -42,7 +42,7 @@ class Hands:
         self._arrived = host.clock.monotonic()
         self._rebooted = host.rebooted  # until the engine has been asked once
         self._attachment: Attachment = HostNetwork()  # made by every preparation
-        self._preparing: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[Exception | None] | None = None
         self._log = log.bind(allocation=row.assignment.alloc, job=row.assignment.job, node=host.identity.node_name)
         self.watchers = Watchers(row, seen, host, self._task_ended, changed)
 
@@ -112,17 +112,22 @@ class Hands:
         self._preparing = self._host.owner.start(self._make_ready(tasks), f"prepare/{self._row.assignment.alloc}")
         try:
             await asyncio.wait([self._preparing])
-            if not self._preparing.cancelled():
-                self._preparing.result()
+            if not self._preparing.cancelled() and (error := self._preparing.result()) is not None:
+                raise error
         finally:
             self._preparing.cancel()
             self._preparing = None
 
-    async def _make_ready(self, tasks: tuple[str, ...]) -> None:
+    async def _make_ready(self, tasks: tuple[str, ...]) -> Exception | None:
+        """Returns the trouble that is not the allocation's own."""
         assignment = self._row.assignment
-        self._attachment = await self._host.attachments.attach(assignment.alloc, assignment.spec.network)
-        fetched = [await self._fetch(name) for name in tasks]
+        try:
+            self._attachment = await self._host.attachments.attach(assignment.alloc, assignment.spec.network)
+            fetched = [await self._fetch(name) for name in tasks]
+        except (DriverError, OSError) as error:
+            return error
         self._seen.prepared = all(fetched)
+        return None
 
     async def _fetch(self, name: str) -> bool:
         task = self._seen.tasks[name]

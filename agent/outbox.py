@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.journal import Journal
+import structlog
+
+from agent.journal import Journal, JournalError
 from agent.metrics import STATUSES
 from moorage.kit.clock import Clock
 from moorage.wire.session_pb2 import StatusBatch
 from moorage.wire.store_pb2 import AllocStatus
+
+log = structlog.get_logger()
 
 WINDOW_S = 0.01
 RESEND_S = 10.0
@@ -53,7 +57,18 @@ class Outbox:
             await self._wake.wait()
         if (wait := self._last_sent + WINDOW_S - self._clock.monotonic()) > 0:
             await self._clock.sleep(wait)
+        await self._write_down()
         return self._take()
+
+    async def _write_down(self) -> None:
+        """What has been told must be remembered, or the next agent could tell of an earlier state; a node that cannot
+
+        write speaks all the same.
+        """
+        try:
+            await self._journal.flush()
+        except JournalError as error:
+            log.warning("telling what is not written down", error=str(error))
 
     def acknowledged(self, serial: int) -> None:
         _, statuses = self._in_flight.pop(serial, (0.0, []))

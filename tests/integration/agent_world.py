@@ -51,6 +51,7 @@ from moorage.wire.spec_pb2 import (
 from moorage.wire.store_pb2 import FAILED, STOPPED, AllocStatus
 
 ROOT = Path(__file__).parents[2]
+_NOTHING: list[AttachFrame] = []
 FOREVER = ("sleep", "100000")
 
 
@@ -242,8 +243,8 @@ class ScriptedController(AgentsServicer):
         first = await anext(aiter(request_iterator))
         async for frame in request_iterator:
             self.streams[first.stream_id].put_nowait(frame)
-        for nothing in ():
-            yield nothing
+        for frame in _NOTHING:
+            yield frame
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,7 @@ class AgentProcess:
             *("--controllers", self._controller.address, "--token", "moor_x_y", "--driver", "fake"),
             *("--data-dir", str(self.folder / "data"), "--run-dir", str(self.folder / "run")),
             *("--node-name", self._name, "--log-format", "json", "--reconnect-cap", "0.2"),
-            *("--fake-state", str(self.witness.path)),
+            *("--fake-state", str(self.witness.path), "--fake-start", "0.005"),
         ]
         code = f"import sys\n{self._patch}\nfrom agent.main import command\nsys.exit(command({arguments!r}))"
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
