@@ -42,6 +42,9 @@ def target_of(ctx: typer.Context, context: str | None = None, project: str | Non
 
 def call(ctx: typer.Context, target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
     """Do `work` with a client for the target. Raises Failure for every trouble with the API."""
+    if not target.token:
+        hint = "`moor login` saves one; $MOOR_TOKEN gives one for this call"
+        raise Failure(f"there is no token for {target.url}", code=exits.FORBIDDEN, hint=hint)
     try:
         return asyncio.run(_with_client(ctx, target, work))
     except (ApiProblem, Unreachable) as error:
