@@ -12,7 +12,7 @@ from controller.api import jobwrites, paging, selectors, views
 from controller.api.body import read_model, read_object
 from controller.api.deps import ApiDeps, Deps, Member, Name
 from controller.api.etags import Preconditions, etag
-from controller.api.openapi import body, json_body, stream, tagged
+from controller.api.openapi import body, job_body, stream, tagged
 from controller.api.paging import Paged
 from controller.api.problems import (
     BAD_JSON,
@@ -79,7 +79,7 @@ async def get_job(deps: Deps, peer: Member, project: Name, name: Name) -> Respon
     JOB,
     response_model=JobView,
     responses=tagged(200, 201, model=JobView) | documented(JOB_DELETING, INVALID_SPEC, *BODY_PROBLEMS, *WRITE_PROBLEMS),
-    openapi_extra=json_body("JobSpec"),
+    openapi_extra=job_body(),
 )
 async def put_job(
     deps: Deps, peer: Member, project: Name, name: Name, precondition: Preconditions, request: Request
@@ -124,7 +124,7 @@ async def scale_job(
     JOB + "/plan",
     response_model=PlanView,
     responses=documented(INVALID_SPEC, *BODY_PROBLEMS),
-    openapi_extra=json_body("JobSpec"),
+    openapi_extra=job_body(),
 )
 async def plan_job(deps: Deps, peer: Member, project: Name, name: Name, request: Request) -> PlanView:
     """What a PUT of this body would do. Writes nothing."""

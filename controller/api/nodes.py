@@ -30,7 +30,7 @@ from controller.api.problems import (
 )
 from controller.api.watch import WatchResponse
 from controller.store.protocol import Absent, Guard, Put, Unchanged
-from moorage.model.view import ListView, NodeView
+from moorage.model.view import ListView, NodeView, ResourcesView
 from moorage.wire import keys, store_pb2
 
 if TYPE_CHECKING:
@@ -195,12 +195,12 @@ def existing(deps: ApiDeps, name: str) -> NodeEntry:
 
 
 def view(deps: ApiDeps, node: NodeEntry) -> NodeView:
-    live = [entry for entry in deps.cache.allocs_of_node(node.id) if not _ended(deps, entry.id)]
+    cpu_millis, memory_bytes, disk_bytes = deps.cache.snapshot.used(node.id)
     dispatcher = deps.dispatcher
     return views.node_view(
         node,
-        views.total(entry.resources for entry in live),
-        len(live),
+        ResourcesView(cpu_millis=cpu_millis, memory_bytes=memory_bytes, disk_bytes=disk_bytes),
+        sum(not _ended(deps, entry.id) for entry in deps.cache.allocs_of_node(node.id)),
         deps.rates.of(node.id, dispatcher.usage(node.id)),
         dispatcher.orphans(node.id),
     )

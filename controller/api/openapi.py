@@ -27,6 +27,22 @@ ETAG = {
     "required": True,
 }
 
+EXAMPLE = {
+    "groups": {
+        "web": {
+            "count": 3,
+            "networks": "host",
+            "ports": {"http": "auto"},
+            "tasks": {
+                "server": {
+                    "container": {"image": "busybox:1", "command": ["httpd", "-f", "-p", "$MOOR_PORT_http"]},
+                    "resources": {"cpu": "250m", "memory": "64Mi"},
+                }
+            },
+        }
+    }
+}
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -43,15 +59,15 @@ def stream(model: type[BaseModel]) -> Responses:
     return {200: {"content": content}}
 
 
-def json_body(schema: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": COMPONENTS + schema}}}
-    return {"requestBody": {"required": True, "content": content}}
+def job_body() -> dict[str, Any]:
+    media = {"schema": {"$ref": COMPONENTS + JOB_SPEC}, "examples": {"hello": {"value": EXAMPLE}}}
+    return {"requestBody": {"required": True, "content": {"application/json": media}}}
 
 
 def body(model: type[BaseModel]) -> dict[str, Any]:
     """A body read by `read_model`."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
+    media = {"schema": model.model_json_schema()}
+    return {"requestBody": {"required": True, "content": {"application/json": media}}}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from moorage.model.view import (
     TaskView,
     WaitingView,
 )
-from moorage.wire import session_pb2, spec_pb2, store_pb2
+from moorage.wire import session_pb2, store_pb2
 
 if TYPE_CHECKING:
     from controller.cache.entries import AllocEntry, NodeEntry, StatusEntry
@@ -254,15 +254,6 @@ def node_view(
         orphans=[orphan_view(orphan) for orphan in orphans],
         revision=node.spec_revision,
     )
-
-
-def total(resources: Iterable[spec_pb2.Resources]) -> ResourcesView:
-    cpu = memory = disk = 0
-    for one in resources:
-        cpu += one.cpu_millis
-        memory += one.memory_bytes
-        disk += one.disk_bytes
-    return ResourcesView(cpu_millis=cpu, memory_bytes=memory, disk_bytes=disk)
 
 
 def orphan_view(orphan: session_pb2.Orphan) -> OrphanView:

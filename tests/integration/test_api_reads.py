@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -282,12 +283,15 @@ async def test_long_lists_do_not_hold_up_short_reads() -> None:
                 if (following := page["next"]) is None:
                     return seen
 
+        gc.collect()
+        gc.freeze()  # as in the controller: a full collection with all of the tests' modules takes longer than a read
         listing = asyncio.create_task(lists())
         slowest = 0.0
         while not listing.done():
-            began = time.perf_counter()
+            began = time.thread_time()  # of the processor: what else runs on the machine does not count
             await asyncio.sleep(0.001)
             assert (await w.http.get("/v1/projects/default/jobs/small")).status_code == 200
-            slowest = max(slowest, time.perf_counter() - began)
+            slowest = max(slowest, time.thread_time() - began)
+        gc.unfreeze()
         assert await listing == 10_000
-        assert slowest < 0.25
+        assert slowest < 0.1
