@@ -38,6 +38,7 @@ _OOM_WINDOW_MS = 5_000
 _OOM_GRACE_S = 0.25
 _MAX_UNCLAIMED = 1_024
 GONE = Exit(-1, message="the container was removed from the engine by somebody else")
+DESTROYED = Exit(_KILLED, message="it was destroyed while it ran")
 
 
 class Ended:
@@ -86,7 +87,7 @@ class Ends:
         entry = self._entries.pop(engine_id, None)
         self._unclaimed.pop(engine_id, None)
         if entry is not None:
-            _resolve(entry, GONE)
+            _resolve(entry, DESTROYED)
 
     def ended(self, engine_id: str, end: Exit) -> None:
         """Seen by somebody else."""
@@ -108,7 +109,7 @@ class Ends:
         while True:
             try:
                 await self._follow()
-            except* EngineAway as away:
+            except* (EngineAway, Refused) as away:
                 self._say_away(away.exceptions[0])
             await self._clock.sleep(self._backoff.next_s())
 
@@ -147,9 +148,9 @@ class Ends:
             await self.compare()
 
     def _take(self, event: dict[str, Any]) -> None:
-        engine_id, at_ms = str(event["id"]), int(event.get("timeNano", 0)) // 1_000_000
+        engine_id, at_ms = str(event["Actor"]["ID"]), int(event["timeNano"]) // 1_000_000
         entry = self._entry(engine_id)
-        if event.get("status") == "oom":
+        if event["Action"] == "oom":
             entry.oom_ms = at_ms
             return
         code = int(event["Actor"]["Attributes"].get("exitCode", 0))
