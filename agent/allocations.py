@@ -43,7 +43,9 @@ class Allocations:
         self._runners: dict[str, Runner] = {}
         self._rows: dict[str, Row] = {}
         self._slots: dict[Slot, dict[int, Runner]] = {}
+        self._orphaned: dict[str, None] = {}
         self._unwritten: set[str] = set()
+        self._quiet: set[str] = set()
         self._forgotten: set[str] = set()
         self._dropped: set[str] = set()
         self._grace_ms = 0  # of the last set that was taken in; 0 before the first
@@ -98,7 +100,6 @@ class Allocations:
                     row.state.runs[task] = Run()
             self._host.journal.put_row(row)
             self._add(row, fresh=False, last=None).poke()
-        self._tell_orphans()
 
     # What the controller says
 
@@ -122,8 +123,8 @@ class Allocations:
                 runner.poke()
 
     def orphans(self) -> list[Orphan]:
-        rows = [r.row for r in self._runners.values() if r.row.orphan_expires_ms and r.row.state.stage < Stage.ENDED]
-        return [_orphan(row) for row in rows]
+        rows = (self._rows[alloc] for alloc in self._orphaned)
+        return [_orphan(row) for row in rows if row.state.stage < Stage.ENDED]
 
     def contact(self) -> None:
         """A controller of our cluster is heard."""
@@ -168,7 +169,6 @@ class Allocations:
         for attempt, runner in self._slots.get(_slot(row), {}).items():
             if attempt != row.assignment.attempt:
                 runner.poke()
-        self._tell_orphans()
 
     def alive(self) -> list[str]:
         """Allocations that may use something at present."""
@@ -197,7 +197,6 @@ class Allocations:
             if alloc in self._runners:
                 self._runners[alloc].poke()
         self._report_slow_starts(fresh)
-        self._tell_orphans()
 
     def _apply(self, difference: Difference) -> list[Runner]:
         journal, now = self._host.journal, self._host.clock.now_ms()
@@ -206,10 +205,10 @@ class Allocations:
             row.assignment = assignment
             rows[assignment.alloc] = row
         for row in difference.readopted:
-            row.orphan_expires_ms = 0
+            self._set_grace(row, 0)
             rows[row.assignment.alloc] = row
         for row in difference.orphaned:
-            row.orphan_expires_ms = now + self._grace_ms
+            self._set_grace(row, now + self._grace_ms)
             rows[row.assignment.alloc] = row
         for row in rows.values():
             journal.put_row(row)
@@ -238,6 +237,8 @@ class Allocations:
         self._rows[row.assignment.alloc] = row
         self._slots.setdefault(_slot(row), {})[row.assignment.attempt] = runner
         RUNNERS.set(len(self._runners))
+        if row.orphan_expires_ms:
+            self._set_grace(row, row.orphan_expires_ms)
         return runner
 
     async def _write_down(self) -> None:
@@ -263,27 +264,40 @@ class Allocations:
             del self._slots[_slot(row)]
         self._forgotten.discard(alloc)
         self._dropped.discard(alloc)
+        if alloc in self._orphaned:
+            self._set_grace(row, 0)
         self._host.outbox.forget(alloc)
         self._host.journal.forget(alloc)
         RUNNERS.set(len(self._runners))
 
     def _report_slow_starts(self, fresh: set[str]) -> None:
-        if fresh:
-            self._host.owner.start(self._report_later(fresh), "slow starts")
+        waiting = bool(self._quiet)
+        self._quiet |= fresh
+        if self._quiet and not waiting:
+            self._host.owner.start(self._report_later(), "slow starts")
 
-    async def _report_later(self, fresh: set[str]) -> None:
-        """One timer for all that came together: what has not been reported yet by then is taking its time."""
-        await self._host.clock.sleep(QUIET_MS / 1000)
-        for alloc in fresh:
-            if (runner := self._runners.get(alloc)) is not None and runner.last is None:
+    async def _report_later(self) -> None:
+        """One timer for all that came lately: what has not been reported by then is taking its time."""
+        while self._quiet:
+            await self._host.clock.sleep(QUIET_MS / 1000)
+            runners = [self._runners.get(alloc) for alloc in self._quiet]
+            slow = [runner for runner in runners if runner is not None and runner.last is None]
+            for runner in slow:
                 runner.report()
+            self._quiet = {runner.row.assignment.alloc for runner in slow if runner.last is None}
 
     def _poke_all(self) -> None:
         for runner in list(self._runners.values()):
             runner.poke()
 
-    def _tell_orphans(self) -> None:
-        ORPHANS.set(sum(1 for r in self._runners.values() if r.row.orphan_expires_ms))
+    def _set_grace(self, row: Row, expires_ms: int) -> None:
+        """0: no orphan any more."""
+        row.orphan_expires_ms = expires_ms
+        if expires_ms:
+            self._orphaned[row.assignment.alloc] = None
+        else:
+            self._orphaned.pop(row.assignment.alloc, None)
+        ORPHANS.set(len(self._orphaned))
         self._orphans_changed()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -42,7 +43,7 @@ class Hands:
         self._arrived = host.clock.monotonic()
         self._rebooted = host.rebooted  # until the engine has been asked once
         self._attachment: Attachment = HostNetwork()  # made by every preparation
-        self._preparing: asyncio.Task[Exception | None] | None = None
+        self._preparing: asyncio.Task[Any] | None = None
         self._log = log.bind(allocation=row.assignment.alloc, job=row.assignment.job, node=host.identity.node_name)
         self.watchers = Watchers(row, seen, host, self._task_ended, changed)
 
@@ -74,8 +75,9 @@ class Hands:
 
     def stop_preparing(self) -> None:
         """An image that nobody wants any more is not waited for."""
-        if self._preparing is not None:
-            self._preparing.cancel()
+        if (task := self._preparing) is not None:
+            self._preparing = None
+            task.cancel()
 
     async def _look(self) -> None:
         inventory = await self._host.engine.look()
@@ -109,25 +111,22 @@ class Hands:
         return HEALTH_UNKNOWN
 
     async def _prepare(self, tasks: tuple[str, ...]) -> None:
-        self._preparing = self._host.owner.start(self._make_ready(tasks), f"prepare/{self._row.assignment.alloc}")
+        """In the caller's own task, which `stop_preparing` interrupts."""
+        self._preparing = asyncio.current_task()
         try:
-            await asyncio.wait([self._preparing])
-            if not self._preparing.cancelled() and (error := self._preparing.result()) is not None:
-                raise error
+            await self._make_ready(tasks)
+        except asyncio.CancelledError:
+            if self._preparing is not None:
+                raise
+            _uncancel()
         finally:
-            self._preparing.cancel()
             self._preparing = None
 
-    async def _make_ready(self, tasks: tuple[str, ...]) -> Exception | None:
-        """Returns the trouble that is not the allocation's own."""
+    async def _make_ready(self, tasks: tuple[str, ...]) -> None:
         assignment = self._row.assignment
-        try:
-            self._attachment = await self._host.attachments.attach(assignment.alloc, assignment.spec.network)
-            fetched = [await self._fetch(name) for name in tasks]
-        except (DriverError, OSError) as error:
-            return error
+        self._attachment = await self._host.attachments.attach(assignment.alloc, assignment.spec.network)
+        fetched = [await self._fetch(name) for name in tasks]
         self._seen.prepared = all(fetched)
-        return None
 
     async def _fetch(self, name: str) -> bool:
         task = self._seen.tasks[name]
@@ -259,6 +258,11 @@ class Hands:
 
     def _spec(self, name: str) -> TaskSpec:
         return next(task for task in self._row.assignment.spec.tasks if task.name == name)
+
+
+def _uncancel() -> None:
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
 
 
 async def _all(calls: Iterable[Awaitable[None]]) -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import structlog
+import uvloop
 
 from agent import identity
 from agent.allocations import BOOT, Allocations
@@ -45,7 +46,8 @@ def command(arguments: list[str]) -> int:
     logs.configure(level=settings.log_level, style=settings.log_format)
     try:
         with identity.locked(settings.data_dir):
-            asyncio.run(run(settings))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run(settings))
     except (identity.AlreadyRunning, JournalError, OSError) as error:
         sys.stderr.write(f"moor agent: {error}\n")
         return 1

@@ -19,11 +19,11 @@ from agent.host import Host
 from agent.journal import JournalError, Row
 from agent.report import build_status
 from agent.state import Desired, Presence, Seen, Stage, TaskSeen
-from agent.step import Action, Idle, step
+from agent.step import Action, Clear, Idle, Stop, step
 from moorage.kit.backoff import delay_ms
-from moorage.wire.store_pb2 import PREPARING, AllocStatus
+from moorage.wire.store_pb2 import PREPARING, STOPPING, AllocStatus
 
-QUIET_MS = 300  # a start that takes less is reported only once it runs
+QUIET_MS = 300  # a start or stop that takes less is reported only once it is done
 PROGRESS_MS = 1000
 
 log = structlog.get_logger()
@@ -51,6 +51,7 @@ class Runner:
         self._turning: asyncio.Task[None] | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._troubles = 0
+        self._stops_slowly = False
         self._hands = Hands(row, self.seen, host, last, self._changed)
         self._learn_tasks(Presence.ABSENT if fresh else Presence.UNKNOWN)
 
@@ -96,8 +97,9 @@ class Runner:
             self._alarm.cancel()
             self._alarm = None
         while not isinstance(action := self._choose(), Idle):
+            if isinstance(action, Clear):
+                self.report()  # it has ended, whatever removing its remains may take
             await self._take(action)
-            self.report()
         self.report()
         if self.row.state.stage is Stage.GONE:
             self._neighbours.gone(self.row)
@@ -112,6 +114,7 @@ class Runner:
         return desired(self.row, self._neighbours.circumstances(self.row), self._host.clock.now_ms())
 
     async def _take(self, action: Action) -> None:
+        slow = self._host.owner.start(self._report_slow(), "stopping") if isinstance(action, Stop) else None
         try:
             await self._hands.carry_out(action)
         except (DriverError, JournalError, OSError) as error:
@@ -121,6 +124,15 @@ class Runner:
             self._wait_out(f"internal error: {error!r}")
         else:
             self._troubles, self.seen.trouble, self.seen.retry_at_ms = 0, "", 0
+        finally:
+            if slow is not None:
+                slow.cancel()
+
+    async def _report_slow(self) -> None:
+        """A quick stop is only told when it is done."""
+        await self._host.clock.sleep(QUIET_MS / 1000)
+        self._stops_slowly = True
+        self.report()
 
     def _wait_out(self, trouble: str) -> None:
         self._troubles += 1
@@ -144,7 +156,9 @@ class Runner:
         self.poke()
 
     def _too_early(self, status: AllocStatus, now_ms: int) -> bool:
-        """Whether this is not worth a message yet: a quick start, or one more step of a download."""
+        """Whether this is not worth a message yet: a quick start or stop, or one more step of a download."""
+        if status.phase == STOPPING:
+            return not self._stops_slowly
         if status.phase > PREPARING:
             return False
         if self.last is None:

@@ -52,6 +52,7 @@ log = structlog.get_logger()
 
 PROTOCOL = 1
 CONNECT_S = 5.0
+DONE_PAUSE_S = 0.2
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", 64 * 1024 * 1024),
@@ -163,6 +164,7 @@ class Session:
         self._writing = asyncio.Lock()
         self._facts_changed = asyncio.Event()
         self._orphans_changed = asyncio.Event()
+        self._done = asyncio.Event()
         self._streams = Owner("attach")
 
     def facts_changed(self, facts: NodeFacts) -> None:
@@ -237,6 +239,7 @@ class Session:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "read": self._read(call, stub, metadata),
             "statuses": self._send_statuses(call),
+            "done": self._send_done(call),
             "heartbeats": self._send_heartbeats(call),
             "orphans": self._send_orphans(call),
             "facts": self._send_facts(call),
@@ -290,7 +293,8 @@ class Session:
         await self._allocations.take_set(part.position, assignments, self._welcome.orphan_grace_ms)
         self._accepted = True
         self._welcomed()
-        await self._send(call, AgentMessage(done=SetDone(revision=part.position.revision)))
+        self._done.set()
+        self._orphans_changed.set()
 
     async def _take_delta(self, call: Stream, delta: Delta) -> None:
         if not self._accepted:
@@ -298,7 +302,7 @@ class Session:
         if (refusal := refuse_position(self._allocations.seen, delta.position)) is not None:
             await self._refuse(call, refusal, delta.position)
         await self._allocations.take_delta(delta.position, delta.changed, delta.forgotten)
-        await self._send(call, AgentMessage(done=SetDone(revision=delta.position.revision)))
+        self._done.set()
 
     # What is said
 
@@ -310,6 +314,14 @@ class Session:
         while True:
             batch = await self._host.outbox.next_batch()
             await self._send(call, AgentMessage(statuses=batch))
+
+    async def _send_done(self, call: Stream) -> None:
+        """How far it has come; of many changes in a short time only the last is worth a message."""
+        while True:
+            await self._done.wait()
+            self._done.clear()
+            await self._send(call, AgentMessage(done=SetDone(revision=self._allocations.seen.revision)))
+            await self._host.clock.sleep(DONE_PAUSE_S)
 
     async def _send_heartbeats(self, call: Stream) -> None:
         pause_s = max(self._welcome.heartbeat_ms, 50) / 1000

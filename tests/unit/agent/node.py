@@ -116,7 +116,7 @@ class Node:
     async def settle(self) -> None:
         """Until every runner waits for something."""
         quiet = 0
-        for _ in range(60):
+        for _ in range(30):
             await asyncio.sleep(0.0005)
             quiet = quiet + 1 if not self._busy() else 0
             if quiet > 2:

@@ -67,12 +67,24 @@ async def test_a_stop_reports_stopping_and_then_stopped_and_gives_everything_bac
     told = assignment(spec=spec)
     await node.take_set(told)
     await node.take(assignment(stop=True))
+    await node.after(0.4)
     status = node.status(told)
     assert status is not None and status.phase == STOPPING and node.running() == {run(told)}
     await node.after(2)
     status = node.status(told)
     assert status is not None and (status.phase, status.message) == (STOPPED, "scaled down")
     assert node.engine.tasks == {} and node.attachments.attached == set()
+
+
+async def test_a_quick_stop_costs_one_status(node: Node) -> None:
+    told = assignment()
+    await node.take_set(told)
+    await node.host.outbox.next_batch()
+    await node.take(assignment(stop=True))
+    await node.after(1)
+    batch = await node.host.outbox.next_batch()
+    assert [status.phase for status in batch.statuses] == [STOPPED]
+    assert batch.statuses[0].serial == node.status(told).serial  # type: ignore[union-attr]
 
 
 async def test_a_superseded_one_is_not_given_its_shutdown_delay(node: Node) -> None:

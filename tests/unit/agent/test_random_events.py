@@ -113,7 +113,7 @@ async def play(folder: Path, story: list[tuple[str, int]]) -> None:
         await world.node.down()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(events, max_size=25))
 def test_whatever_happens_nothing_is_doubled_and_what_is_wanted_runs(story: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory(prefix="moor-agent-") as folder:
