@@ -9,9 +9,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from controller.api import openapi
-from controller.api.deps import Admin, ApiDeps, Caller, Deps, require_leading
-from controller.api.problems import NOT_LEADING, STORE_FULL, STORE_UNAVAILABLE, documented
+from controller.api import openapi, writing
+from controller.api.deps import Admin, ApiDeps, Caller, Deps, not_leading, require_leading
+from controller.api.problems import CONFLICT, NOT_LEADING, STORE_FULL, STORE_UNAVAILABLE, Refused, documented
+from controller.dispatcher.restore import Conflict
+from controller.leader import NotLeading
 from moorage.model import job_json_schema
 from moorage.model.view import ClusterView, VersionView
 from moorage.wire import store_pb2
@@ -28,12 +30,17 @@ async def get_cluster(deps: Deps, peer: Admin) -> ClusterView:
 @router.post(
     "/v1/cluster/accept-restore",
     response_model=ClusterView,
-    responses=documented(NOT_LEADING, STORE_UNAVAILABLE, STORE_FULL),
+    responses=documented(CONFLICT, NOT_LEADING, STORE_UNAVAILABLE, STORE_FULL),
 )
 async def accept_restore(deps: Deps, peer: Admin) -> ClusterView:
     """Take a restored store for the truth: a new generation begins, and agents follow it again."""
     require_leading(deps)
-    await deps.dispatcher.accept_restore(peer.principal)
+    try:
+        await writing.patiently(deps, deps.dispatcher.accept_restore(peer.principal))
+    except NotLeading:
+        raise not_leading(deps) from None
+    except Conflict as error:
+        raise Refused(CONFLICT, f"The restore is not accepted: {error}.") from None
     return view(deps)
 
 

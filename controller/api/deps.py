@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -31,11 +31,17 @@ class Sessions(Protocol):
 
     def orphans(self, node_id: str) -> list[Orphan]: ...
 
-    def drop_orphans(self, node_id: str, alloc_ids: Sequence[str]) -> None: ...
+    def drop_orphans(self, node_id: str, alloc_ids: Sequence[str]) -> None:
+        """Raises AttachFailed."""
+        ...
 
-    def open_logs(self, node_id: str, request: LogsRequest) -> AsyncIterator[AttachFrame]: ...
+    def open_logs(self, node_id: str, request: LogsRequest) -> AsyncGenerator[AttachFrame, None]:
+        """Raises AttachFailed, at once and while it is read."""
+        ...
 
-    async def accept_restore(self, principal: str) -> int: ...
+    async def accept_restore(self, principal: str) -> int:
+        """The new generation. Raises NotLeading, Conflict, StoreError."""
+        ...
 
 
 class Leadership(Protocol):
@@ -103,12 +109,16 @@ def may_use(peer: Peer, project: str) -> bool:
 
 
 def require_leading(deps: ApiDeps) -> None:
-    """Raises Refused (`not_leading`) that names the leader's API."""
-    if deps.leader.is_leading():
-        return
+    """Raises Refused (`not_leading`)."""
+    if not deps.leader.is_leading():
+        raise not_leading(deps)
+
+
+def not_leading(deps: ApiDeps) -> Refused:
+    """Names the leader's API, so that the client can ask there."""
     known = deps.leader.known()
-    url = known.api_url if known is not None else ""
-    raise Refused(
+    url = known.api_url if known is not None and not deps.leader.is_leading() else ""
+    return Refused(
         NOT_LEADING,
         "Only the leading controller holds sessions with agents." if url else "No controller leads at the moment.",
         hint=f"Ask {url}" if url else "Try again in a moment.",

@@ -8,22 +8,21 @@ wrong from the start (no such allocation, the node lost) is the answer to the ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query, WebSocket, WebSocketDisconnect
 
 from controller.api import allocations
 from controller.api.deps import DNS_LABEL, ApiDeps, may_use, require_leading
-from controller.api.problems import FORBIDDEN, NODE_UNREACHABLE, Refused, invalid
+from controller.api.problems import FORBIDDEN, LOGS_FAILED, NODE_UNREACHABLE, Refused, invalid
 from controller.api.tokens import Peer
+from controller.dispatcher.attach import AttachFailed
 from moorage.wire import store_pb2
 from moorage.wire.session_pb2 import AttachFrame, LogsRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from controller.cache.entries import AllocEntry
 
 router = APIRouter()
@@ -52,9 +51,10 @@ async def logs(
         timestamps=timestamps,
         since_ms=since_ms,
     )
+    frames = _opened(deps, entry, request)
     await socket.accept()
     async with asyncio.TaskGroup() as group:
-        pump = group.create_task(_pump(deps, socket, entry.node, request), name="logs")
+        pump = group.create_task(_pump(socket, frames), name="logs")
         reader = group.create_task(_until_gone(socket), name="logs-reader")
         await asyncio.wait((pump, reader), return_when=asyncio.FIRST_COMPLETED)
         pump.cancel()
@@ -85,21 +85,27 @@ def _task(deps: ApiDeps, entry: AllocEntry, task: str) -> str:
     raise invalid("task", f"there is no task {task!r}" if task else "is needed", f"one of: {', '.join(names)}")
 
 
-async def _pump(deps: ApiDeps, socket: WebSocket, node_id: str, request: LogsRequest) -> None:
-    frames = cast("AsyncGenerator[AttachFrame, None]", deps.dispatcher.open_logs(node_id, request))
+def _opened(deps: ApiDeps, entry: AllocEntry, request: LogsRequest) -> AsyncGenerator[AttachFrame, None]:
+    try:
+        return deps.dispatcher.open_logs(entry.node, request)
+    except AttachFailed as error:
+        raise Refused(NODE_UNREACHABLE, str(error)) from error
+
+
+async def _pump(socket: WebSocket, frames: AsyncGenerator[AttachFrame, None]) -> None:
     try:
         async with aclosing(frames):
             async for frame in frames:
                 for message in _messages(frame):
                     await socket.send_bytes(message)
                 if frame.error or frame.channel == ERROR_CHANNEL:
-                    raise Refused(NODE_UNREACHABLE, frame.error or frame.data.decode(errors="replace"))
+                    raise AttachFailed(frame.error or frame.data.decode(errors="replace"))
                 if frame.end:
                     break
     except WebSocketDisconnect:
         return
-    except Refused as refused:
-        await _complain(socket, refused)
+    except AttachFailed as error:
+        await _complain(socket, Refused(LOGS_FAILED, str(error)))
     await socket.close()
 
 

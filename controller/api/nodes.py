@@ -29,6 +29,7 @@ from controller.api.problems import (
     not_found,
 )
 from controller.api.watch import WatchResponse
+from controller.dispatcher.attach import AttachFailed
 from controller.store.protocol import Absent, Guard, Put, Unchanged
 from moorage.model.view import ListView, NodeView, ResourcesView
 from moorage.wire import keys, store_pb2
@@ -128,7 +129,10 @@ async def drop_orphans(deps: Deps, peer: Admin, node: NodeName, request: Request
     wanted = await read_model(request, OrphansDrop)
     entry = existing(deps, node)
     require_leading(deps)
-    deps.dispatcher.drop_orphans(entry.id, wanted.allocations)
+    try:
+        deps.dispatcher.drop_orphans(entry.id, wanted.allocations)
+    except AttachFailed as error:
+        raise Refused(NODE_UNREACHABLE, str(error)) from error
     return view(deps, entry)
 
 

@@ -40,6 +40,7 @@ UNSUPPORTED_MEDIA_TYPE = Code("unsupported_media_type", 415, "The body must be a
 INVALID_SPEC = Code("invalid_spec", 422, "The specification is not valid")
 INVALID_REQUEST = Code("invalid_request", 422, "The request is not valid")
 INTERNAL_ERROR = Code("internal_error", 500, "The controller failed")
+LOGS_FAILED = Code("logs_failed", 502, "The logs cannot be read further")
 STORE_UNAVAILABLE = Code("store_unavailable", 503, "The store does not answer")
 NOT_SYNCED = Code("not_synced", 503, "The controller has not read the store yet")
 NOT_LEADING = Code("not_leading", 503, "Another controller leads")

@@ -25,12 +25,12 @@ ATTEMPTS = 8
 
 async def get(deps: ApiDeps, key: str) -> KeyValue | None:
     """From the store itself: a decision to write must not rest on a cache that is behind."""
-    return await _patiently(deps, deps.store.get(key))
+    return await patiently(deps, deps.store.get(key))
 
 
 async def commit(deps: ApiDeps, guards: Sequence[Guard], operations: Sequence[Operation]) -> int | None:
     """The revision of the write, which the cache has seen by now (or is late with); None: a guard did not hold."""
-    committed = await _patiently(deps, deps.store.commit(guards, operations))
+    committed = await patiently(deps, deps.store.commit(guards, operations))
     if not committed.ok:
         return None
     await catch_up(deps, committed.revision)
@@ -51,7 +51,8 @@ async def ask(deps: ApiDeps, uid: str, kind: str, target: str, principal: str) -
     await commit(deps, [], [Put(keys.request(uid, deps.new_id()), wish.SerializeToString())])
 
 
-async def _patiently(deps: ApiDeps, answer: Awaitable[T]) -> T:
+async def patiently(deps: ApiDeps, answer: Awaitable[T]) -> T:
+    """The store's answer in time. Raises Refused: 503, 507."""
     try:
         async with asyncio.timeout(deps.settings.store_patience_s):
             return await answer

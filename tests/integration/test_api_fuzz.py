@@ -38,6 +38,7 @@ CHECKS = (
 async def test_every_answer_is_one_that_the_description_tells(tmp_path: Path) -> None:
     async with world() as w, served(w.app) as url:
         alloc = await populate(w)
+        REQUESTS.clear()
         document = (await w.http.get("/v1/openapi.json")).json()
         path = tmp_path / "openapi.json"
         path.write_text(json.dumps(aimed(document, alloc)))

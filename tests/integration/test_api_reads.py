@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from controller.store.protocol import Put
+from controller.dispatcher.restore import Conflict
+from controller.leader import NotLeading
+from controller.store.protocol import Put, StoreUnavailable
 from moorage.wire import keys, store_pb2
 from moorage.wire.session_pb2 import Heartbeat, Orphan, Usage
 from tests.unit.api.world import World, hello, world
@@ -170,6 +172,29 @@ async def test_what_needs_sessions_is_done_by_the_leader_or_says_who_that_is() -
             assert (elsewhere.status_code, elsewhere.json()["code"]) == (503, "not_leading")
             assert elsewhere.headers["Moor-Leader"] == "http://leader.test"
         assert len(w.sessions.dropped) == len(w.sessions.accepted_by) == 1
+
+
+async def test_a_leader_without_the_nodes_session_says_so() -> None:
+    async with world() as w:
+        await w.node("n1", "h1")
+        w.sessions.unconnected.add("n1")
+        refused = await w.http.post("/v1/nodes/h1/orphans/drop", json={"allocations": ["0123456789abcdef"]})
+        assert (refused.status_code, refused.json()["code"]) == (503, "node_unreachable")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "code"),
+    [
+        (NotLeading("lost it meanwhile"), 503, "not_leading"),
+        (Conflict("the cluster's record kept changing"), 409, "conflict"),
+        (StoreUnavailable("no answer"), 503, "store_unavailable"),
+    ],
+)
+async def test_a_restore_that_could_not_be_accepted_is_a_problem(trouble: Exception, status: int, code: str) -> None:
+    async with world() as w:
+        w.sessions.restore_fails = trouble
+        refused = await w.http.post("/v1/cluster/accept-restore")
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
 
 
 async def test_events_are_those_of_a_project_or_an_object() -> None:

@@ -162,8 +162,9 @@ async def test_trouble_in_the_middle_of_logs_is_a_problem() -> None:
         w.sessions.frames = [AttachFrame(channel=1, data=b"x"), AttachFrame(error="the engine is gone", end=True)]
         async with aclosing(client.logs(alloc)) as items:
             assert await anext(items) == (1, b"x")
-            with pytest.raises(ApiProblem, match="the engine is gone"):
+            with pytest.raises(ApiProblem, match="the engine is gone") as trouble:
                 await anext(items)
+            assert trouble.value.code == "logs_failed"
 
 
 async def test_a_reader_that_goes_ends_the_stream_to_the_agent() -> None:
@@ -203,6 +204,15 @@ async def test_logs_on_a_lost_node_say_so() -> None:
         alloc = await place(w, client)
         await w.node("n1", "h1", phase=store_pb2.NodeState.LOST)
         with pytest.raises(ApiProblem, match="'h1', which is lost") as refused:
+            await anext(client.logs(alloc))
+        assert refused.value.code == "node_unreachable"
+
+
+async def test_logs_of_a_node_without_a_session_are_refused_in_the_handshake() -> None:
+    async with live() as (w, client):
+        alloc = await place(w, client)
+        w.sessions.unconnected.add("n1")
+        with pytest.raises(ApiProblem, match="not connected") as refused:
             await anext(client.logs(alloc))
         assert refused.value.code == "node_unreachable"
 

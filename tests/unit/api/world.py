@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from controller.api import ApiDeps, ApiSettings, create_app
 from controller.api.tokens import issue
 from controller.cache import Cache
+from controller.dispatcher.attach import AttachFailed
 from controller.store.memory import MemoryStore
 from controller.store.protocol import Put
 from moorage.kit.clock import SystemClock
@@ -46,6 +47,8 @@ class ScriptedSessions:
     accepted_by: list[str] = field(default_factory=list)
     frames: list[AttachFrame] = field(default_factory=list)
     asked: list[tuple[str, LogsRequest]] = field(default_factory=list)
+    unconnected: set[str] = field(default_factory=set)
+    restore_fails: Exception | None = None
     fetched: int = 0
     closed: int = 0
 
@@ -56,13 +59,24 @@ class ScriptedSessions:
         return self.orphaned.get(node_id, [])
 
     def drop_orphans(self, node_id: str, alloc_ids: Sequence[str]) -> None:
+        self._need(node_id)
         self.dropped.append((node_id, list(alloc_ids)))
 
     async def accept_restore(self, principal: str) -> int:
+        if self.restore_fails is not None:
+            raise self.restore_fails
         self.accepted_by.append(principal)
         return 2
 
-    async def open_logs(self, node_id: str, request: LogsRequest) -> AsyncGenerator[AttachFrame, None]:
+    def open_logs(self, node_id: str, request: LogsRequest) -> AsyncGenerator[AttachFrame, None]:
+        self._need(node_id)
+        return self._read(node_id, request)
+
+    def _need(self, node_id: str) -> None:
+        if node_id in self.unconnected:
+            raise AttachFailed(f"node {node_id} is not connected")
+
+    async def _read(self, node_id: str, request: LogsRequest) -> AsyncGenerator[AttachFrame, None]:
         self.asked.append((node_id, request))
         try:
             for frame in self.frames:
