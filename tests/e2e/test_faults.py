@@ -15,6 +15,7 @@ from tests.lab.processes import alive, wait_for
 pytestmark = pytest.mark.e2e
 
 LOST_AFTER_S = float(QUICK["MOOR_LOST_AFTER"])
+GRACE_S = float(QUICK["MOOR_ORPHAN_GRACE"])
 
 
 @pytest.fixture
@@ -226,8 +227,11 @@ def test_a_controller_on_an_old_backup_stops_nothing_and_goes_on_after_accept_re
         listed = {o["job"] for node in user.nodes().values() for o in node["orphans"]}
         return "newer" in listed
 
+    until = time.monotonic() + GRACE_S / 2
+    while time.monotonic() < until:
+        assert before <= ids(running(cluster)), "something went before the grace is over"
+        time.sleep(0.5)
     wait_for(orphans_are_listed, 30, "what the store does not know to be listed")
-    assert before <= ids(running(cluster)), "nothing goes before the grace is over"
     user.apply(service("kept", 5))
     wait_for(lambda: len([r for r in running(cluster) if r.job == "kept"]) >= 5, 30, "work to go on")
-    wait_exactly(cluster, {"kept": 5}, timeout_s=float(QUICK["MOOR_ORPHAN_GRACE"]) + 30)
+    wait_exactly(cluster, {"kept": 5}, timeout_s=GRACE_S + 30)

@@ -10,6 +10,7 @@ import json
 import shutil
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.lab import image
@@ -24,7 +25,7 @@ QUICK = {
     "MOOR_LOST_AFTER": "3",
     "MOOR_LEASE": "4",
     "MOOR_RENEW": "1",
-    "MOOR_ORPHAN_GRACE": "30",
+    "MOOR_ORPHAN_GRACE": "20",
 }
 """Timings of a lab for tests; `./dev up` keeps the defaults."""
 
@@ -99,6 +100,10 @@ class Cluster:
             host.install()
             host.engine.start()
             image.load(host.engine.socket)
+
+    def logs(self) -> list[Path]:
+        """Of the controller and the agents."""
+        return [self.controller.log, *(host.agent_log for host in self.hosts)]
 
     def containers(self) -> dict[str, list[dict[str, Any]]]:
         """Running ones of ours on each host, asked from the engines."""
