@@ -7,7 +7,6 @@ all: they are told by their first byte. Otherwise this module only moves message
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -31,6 +30,8 @@ FAREWELL_S = 2.0
 
 HEARTBEAT_TAG = AgentMessage.HEARTBEAT_FIELD_NUMBER << 3 | 2
 
+HEARTBEATS = metrics.RECEIVED.labels("heartbeat")
+
 OPTIONS = (
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.max_send_message_length", 16 << 20),
@@ -39,6 +40,8 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # agents may ping as often as this
+    # A probe of the bandwidth goes out with nearly every message that is read alone: half the cost of a heartbeat.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.so_reuseport", 0),
 )
 
@@ -92,7 +95,12 @@ class Service:
 
     async def _hold(self, session: Session, context: Context) -> None:
         """Until either side ends it, or something breaks."""
-        await first_of(self._read(session, context), self._send(session, context), _farewell(session))
+        reader = asyncio.ensure_future(self._read(session, context))
+        sender = asyncio.ensure_future(self._send(session, context))
+        loop = asyncio.get_running_loop()
+        # An agent that does not read cannot keep a session open that is to end.
+        session.when_ending = lambda: loop.call_later(FAREWELL_S, sender.cancel)
+        await first_of(reader, sender)
 
     async def _send(self, session: Session, context: Context) -> None:
         dispatcher = self._dispatcher
@@ -105,7 +113,7 @@ class Service:
             if session.closing is not None:
                 continue  # nothing that it says now counts
             if data and data[0] == HEARTBEAT_TAG:
-                metrics.RECEIVED.labels("heartbeat").inc()
+                HEARTBEATS.inc()
                 self._dispatcher.heartbeat(session, data)
             elif (message := _decoded(data)) is not None:
                 metrics.RECEIVED.labels(message.WhichOneof("message") or "nothing").inc()
@@ -123,7 +131,8 @@ class Service:
         stream = self._dispatcher.streams.claim(frame.stream_id)
         if stream is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "nobody waits for this stream (any more)")
-        await first_of(self._pump(frame, stream, context), stream.closed.wait())
+        pump = asyncio.ensure_future(self._pump(frame, stream, context))
+        await first_of(pump, asyncio.ensure_future(stream.closed.wait()))
 
     async def _pump(self, frame: AttachFrame, stream: Stream, context: Context) -> None:
         """From the agent's call to the reader, one frame at a time: the reader's pace is the agent's."""
@@ -151,15 +160,8 @@ class Service:
         return None
 
 
-async def _farewell(session: Session) -> None:
-    """Ends some time after the session is to end: an agent that does not read cannot keep it open."""
-    await session.ending.wait()
-    await asyncio.sleep(FAREWELL_S)
-
-
-async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Run them until one ends, then end the others. What one failed with is raised."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+async def first_of(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until one ends, then end the others. What one failed with is raised."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -167,7 +169,8 @@ async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
-        task.result()
+        if not task.cancelled():
+            task.result()
 
 
 async def _read(context: Context) -> bytes | None:

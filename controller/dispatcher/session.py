@@ -42,7 +42,7 @@ class Session:
         self._forgotten: dict[str, None] = {}
         self._messages: list[bytes] = []
         self._wake = asyncio.Event()
-        self.ending = asyncio.Event()
+        self.when_ending: Callable[[], object] = _nobody
 
     @property
     def epoch(self) -> int:
@@ -72,8 +72,8 @@ class Session:
         """The last thing that the agent hears. The first reason counts."""
         if self.closing is None:
             self.closing = goodbye(message)
-            self.ending.set()
             self._wake.set()
+            self.when_ending()
 
     def end_as_superseded(self, reason: str) -> None:
         self.end(Refused(code="node_id_taken", reason=reason))
@@ -137,6 +137,10 @@ class Session:
     def _at(self, cache: Cache) -> Position:
         self.position.revision = cache.revision
         return self.position
+
+
+def _nobody() -> None:
+    pass
 
 
 def goodbye(message: Redirect | Refused) -> ControllerMessage:
