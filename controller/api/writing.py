@@ -59,7 +59,7 @@ async def patiently(deps: ApiDeps, answer: Awaitable[T]) -> T:
     except (TimeoutError, StoreUnavailable) as error:
         raise Refused(
             STORE_UNAVAILABLE,
-            f"The store (etcd) does not answer: {error or 'no answer in time'}.",
+            f"The store (etcd) does not answer: {str(error) or 'nothing in time'}.",
             hint="What runs keeps running. Send the request again in a moment: that is safe.",
         ) from error
     except StoreFull as error:

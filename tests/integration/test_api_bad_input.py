@@ -152,7 +152,8 @@ async def test_an_etcd_that_hangs_is_given_up_on() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(MemoryStore, "commit", hang)
             answer = await w.http.put(JOB, json=hello())
-        await refused(w, answer, 503, "store_unavailable")
+        problem = await refused(w, answer, 503, "store_unavailable")
+        assert "nothing in time" in problem["detail"]
 
 
 async def test_a_write_whose_answer_was_lost_may_be_sent_again() -> None:
