@@ -157,6 +157,7 @@ def test_every_history_ends_in_what_is_wanted(
     count: int, parallel: int, unavailable: int, history: list[tuple[Any, ...]]
 ) -> None:
     cluster = Cluster(count, parallel, unavailable)
+    cluster.go_on(5)
     for what, *arguments in history:
         what(cluster, *arguments)
     cluster.calm_down()
