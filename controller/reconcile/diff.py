@@ -185,7 +185,7 @@ class _Group:
         lost: bool = False,
         because: str = "",
     ) -> None:
-        floor = self.view.floors.get(self.name, 0)
+        floor = max(self.view.floors.get(self.name, 0), self.view.base)
         number = max(floor, old.key.attempt if old else 0) + 1
         key = AllocKey(self.view.uid, self.name, index, number)
         self.decision.place.append(Place(key, failures, avoid, old, lost, because))

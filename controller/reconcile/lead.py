@@ -4,6 +4,8 @@ The scheduling loop takes all jobs that are ready, reads and decides each, asks 
 hands every job's writes to a task of its own, so that commits overlap with the next round. A job is not taken again
 before the cache has passed its own last write. A change that is small costs a small turn: the first one of a quiet
 job is worked on at once, and a job whose turns are long is taken less often.
+
+While the store is suspected to be an old backup, nothing is decided at all: what it says about jobs may be long past.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class Lead:
         self._told: dict[str, set[str]] = {}  # failed attempts that an event told of
         self._written: dict[str, float] = {}  # when a job's state was last written
         self._wishes = asyncio.Event()
+        self._paused = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -95,6 +98,7 @@ class Lead:
                 log.warning("the cache is behind this leadership's beginning", revision=self._cache.revision)
 
     def _everything(self) -> None:
+        self._paused = self._suspected()
         for entry in self._cache.jobs():
             self._queue.add(entry.uid)
         for alloc in self._cache.allocs():
@@ -120,8 +124,22 @@ class Lead:
             self._capacity()
         if routed.wishes:
             self._wishes.set()
+        if routed.cluster:
+            self._cluster_changed()
         self._collector.suspect(routed)
         self._tell_of_nodes(routed)
+
+    def _suspected(self) -> bool:
+        cluster = self._cache.cluster()
+        return cluster is not None and bool(cluster.restore_suspected)
+
+    def _cluster_changed(self) -> None:
+        was_paused, self._paused = self._paused, self._suspected()
+        if was_paused and not self._paused:
+            self._reader.resumed_ms = self._clock.now_ms()
+            self._everything()
+        elif self._paused and not was_paused:
+            log.warning("the store may be an old backup: nothing is decided until it is accepted")
 
     def _capacity(self) -> None:
         soon = self._clock.monotonic() + self._settings.capacity_s
@@ -162,7 +180,10 @@ class Lead:
             self._turns.start(self._turn(work), work.uid)
 
     def _decide(self, uid: str) -> Work | None:
-        """Read and decide; a job that needs nothing ends its turn here."""
+        """Read and decide. None: the turn is over."""
+        if self._paused:
+            self._queue.done(uid)
+            return None
         started, now_ms = time.perf_counter(), self._clock.now_ms()
         try:
             target = self._reader.read(uid, now_ms)
@@ -308,7 +329,7 @@ class Lead:
             raise
 
     async def _carry_all(self) -> None:
-        for kv, wish in self._cache.requests():
+        for kv, wish in () if self._paused else self._cache.requests():
             if wish.kind in KINDS and not await self._carry_wish(kv, wish):
                 self._wishes.set()  # the world has changed: look again
                 return
@@ -327,5 +348,7 @@ class Lead:
 
     async def _collect(self) -> None:
         await self._clock.sleep(self._settings.collect_s)
+        if self._paused:
+            return
         for uid in await self._collector.turn():
             self._queue.add(uid)

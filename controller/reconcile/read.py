@@ -32,6 +32,10 @@ class Target:
     name: str
 
 
+ATTEMPTS_PER_GENERATION = 100_000
+"""Attempt numbers that one generation of the cluster may use: after a restore they start above all that were seen."""
+
+
 class NotYetThere(Exception):
     """The job names a version that the cache does not hold."""
 
@@ -63,6 +67,7 @@ class Reader:
         self._compiled = compiled
         self._skew = Skew()
         self._keep_failed_ms = keep_failed_ms
+        self.resumed_ms = 0  # a lost node's time counts from here at the earliest: it had no chance to report before
 
     def read(self, uid: str, now_ms: int) -> Target | None:
         """None: nothing of that job is left. Raises NotYetThere."""
@@ -76,7 +81,7 @@ class Reader:
         if not deleting and compiled is None:
             raise NotYetThere(uid)
         nodes = _nodes(cache, allocs)
-        facts = {node_id: _fact(node) for node_id, node in nodes.items() if node is not None}
+        facts = {node_id: _fact(node, self.resumed_ms) for node_id, node in nodes.items() if node is not None}
         view = JobInput(
             uid=uid,
             version=entry.version if entry else 0,
@@ -84,11 +89,16 @@ class Reader:
             attempts=[self._attempt(alloc, facts, now_ms) for alloc in allocs],
             nodes=facts,
             floors=state.attempt_floors if state is not None else {},
+            base=self._base(),
             deleting=deleting,
             keep_failed_ms=self._keep_failed_ms,
         )
         project, name = (entry.project, entry.name) if entry else _owner(allocs)
         return Target(uid, entry, compiled, view, project, name)
+
+    def _base(self) -> int:
+        cluster = self._cache.cluster()
+        return ATTEMPTS_PER_GENERATION * (max(1, cluster.generation) - 1) if cluster is not None else 0
 
     def _attempt(self, entry: AllocEntry, nodes: Mapping[str, NodeFact], now_ms: int) -> Attempt:
         alloc = entry.id
@@ -120,11 +130,11 @@ def _nodes(cache: Cache, allocs: Iterable[AllocEntry]) -> dict[str, NodeEntry | 
     return {node_id: cache.node(node_id) for node_id in {entry.node for entry in allocs}}
 
 
-def _fact(node: NodeEntry) -> NodeFact:
+def _fact(node: NodeEntry, resumed_ms: int) -> NodeFact:
     return NodeFact(
         name=node.name,
         phase=_PHASES.get(node.state.phase, "unknown"),
-        lost_since_ms=node.state.lost_since_ms,
+        lost_since_ms=max(node.state.lost_since_ms, resumed_ms),
         draining=node.spec.drain,
         state_revision=node.state_revision,
     )

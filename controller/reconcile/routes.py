@@ -18,6 +18,7 @@ class Routed:
     jobs: set[str] = field(default_factory=set)
     capacity: bool = False
     wishes: bool = False
+    cluster: bool = False
     nodes: list[tuple[str, NodeState | None, NodeState | None]] = field(default_factory=list)  # id, old and new state
     orphans: list[str] = field(default_factory=list)  # keys of statuses without allocation
     versions: set[str] = field(default_factory=set)  # jobs with a new version
@@ -37,6 +38,8 @@ def route(cache: Cache, changes: Sequence[Change]) -> Routed:
                 _node(cache, change, routed)
             case "request":
                 routed.wishes |= change.new is not None
+            case "cluster":
+                routed.cluster = True
             case "jobver":
                 routed.versions.add(_uid(change.key, keys.JOB_VERSIONS))
             case "plan":

@@ -72,7 +72,10 @@ class NodeFact:
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """`floors`: per group, the highest attempt number of collected records; no slot goes below it again."""
+    """`floors`: per group, the highest attempt number of collected records; no slot goes below it again.
+
+    Nor below `base`, which rises with each accepted restore: agents may have seen attempts that the backup has not.
+    """
 
     uid: str
     version: int
@@ -80,6 +83,7 @@ class JobInput:
     attempts: Sequence[Attempt]
     nodes: Mapping[str, NodeFact]
     floors: Mapping[str, int] = field(default_factory=dict)
+    base: int = 0
     deleting: bool = False
     keep_failed_ms: int = 3_600_000
 

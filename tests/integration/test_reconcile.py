@@ -7,7 +7,7 @@ from typing import Any
 from controller.reconcile import describe_plan, explain
 from moorage.model import parse_job
 from moorage.wire import keys
-from moorage.wire.store_pb2 import FAILED, HEALTHY, STOPPED, NodeState
+from moorage.wire.store_pb2 import FAILED, HEALTHY, STOPPED, Cluster, NodeState
 from tests.integration.reconcile_world import World, spec, world
 
 
@@ -302,3 +302,18 @@ async def test_a_plan_says_what_a_change_would_do_and_writes_nothing() -> None:
         assert change.action == "update"
         assert change.groups == {"web": "1 to place, 3 to replace (template changed)"}
         assert "groups.web.count" in [one.path for one in change.changes]
+
+
+async def test_nothing_is_decided_on_a_suspected_backup_and_all_goes_on_when_it_is_accepted() -> None:
+    async with world(("a", "b")) as w:
+        uid = await deployed(w, 2, strategy="spread", disconnect={"replace_after": "300ms"})
+        await w.put(keys.CLUSTER, Cluster(id="c", generation=1, restore_suspected="agent h1").SerializeToString())
+        await w.lose("a")
+        await w.apply(spec(3, strategy="spread"))
+        await w.rest(0.5)
+        assert w.records(uid) == [(uid, "web", 0, 1), (uid, "web", 1, 1)]
+        assert not any(entry.stop for entry in w.cache.allocs())
+        await w.put(keys.CLUSTER, Cluster(id="c", generation=2).SerializeToString())
+        await w.heal("a")  # in time: its time counts from the acceptance
+        await w.until(lambda: len(w.running(uid)) == 3)
+        assert {k.attempt for k in w.records(uid)} == {1, 100_001}, "numbers that no agent can have seen"
