@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from typing import Any
 
-from controller.reconcile import describe_plan, explain
+from controller.cache import Cache
+from controller.leader import Leader
+from controller.reconcile import Reconciler, describe_plan, explain
+from controller.store.memory import MemoryStore
+from controller.store.protocol import Put
+from moorage.kit.clock import SystemClock
+from moorage.kit.tasks import Owner
 from moorage.model import parse_job
 from moorage.wire import keys
-from moorage.wire.store_pb2 import FAILED, HEALTHY, STOPPED, Cluster, NodeState
-from tests.integration.reconcile_world import World, spec, world
+from moorage.wire.store_pb2 import FAILED, HEALTHY, STOPPED, Cluster, LeaderInfo, NodeState, Request
+from tests.integration.reconcile_world import FAST, World, spec, world
 
 
 async def deployed(world: World, count: int = 3, **given: Any) -> str:
@@ -317,3 +325,29 @@ async def test_nothing_is_decided_on_a_suspected_backup_and_all_goes_on_when_it_
         await w.heal("a")  # in time: its time counts from the acceptance
         await w.until(lambda: len(w.running(uid)) == 3)
         assert {k.attempt for k in w.records(uid)} == {1, 100_001}, "numbers that no agent can have seen"
+
+
+async def test_it_works_while_its_own_controller_leads_and_rests_when_it_does_not() -> None:
+    clock = SystemClock()
+    store = MemoryStore(clock)
+    cache, owner = Cache(store, clock), Owner("leading")
+    leader = Leader(store, clock, "c1", LeaderInfo(controller="c1"))
+    owner.start(cache.run(), "cache")
+    owner.start(Reconciler(cache, leader, clock, random.Random(1), FAST).run(), "reconciler")
+    await cache.synced.wait()
+    wish = Request(kind="stop_alloc", target="nothing").SerializeToString()
+    written = await store.commit([], [Put(keys.request("u", "r1"), wish)])
+    await cache.passed(written.revision)
+    await asyncio.sleep(0.05)
+    assert len(cache.requests()) == 1
+    owner.start(leader.run(), "leader")
+    async with asyncio.timeout(10):
+        while cache.requests():
+            await cache.passed(cache.revision + 1)
+    await leader.resign()
+    written = await store.commit([], [Put(keys.request("u", "r2"), wish)])
+    await cache.passed(written.revision)
+    await asyncio.sleep(0.05)
+    assert len(cache.requests()) == 1
+    await owner.close()
+    await store.close()
