@@ -69,9 +69,9 @@ def _miss(difference: Difference, row: Row) -> None:
 
 
 def merge(known: Assignment, told: Assignment) -> Assignment:
-    """A stop is for good, and comes without the spec that is still needed for an orderly end."""
+    """A stop is for good. Where no spec comes along (a stop, or one that cannot be read), the known one goes on."""
     merged = Assignment()
-    merged.CopyFrom(known if told.stop and known.HasField("spec") else told)
+    merged.CopyFrom(known if known.HasField("spec") and not told.HasField("spec") else told)
     if told.stop and not known.stop:
         merged.stop, merged.stop_reason = True, told.stop_reason
     elif known.stop:

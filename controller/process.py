@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import socket
@@ -21,7 +22,7 @@ import uvicorn
 from controller.api import ApiDeps, create_app
 from controller.api.deps import ApiSettings
 from controller.api.tokens import Role, authenticate, issue
-from controller.cache import Cache
+from controller.cache import Cache, compare
 from controller.dispatcher import Dispatcher
 from controller.leader import Leader
 from controller.options import Options
@@ -84,7 +85,8 @@ class Process:
         await dispatcher.serve(_joined(self._options.agents))
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "cache": cache.run(),
-            "leader": leader.run(),
+            "comparison": compare.run(cache, self._times.compare_every),
+            "leader": _lead(cache, leader),
             "reconciler": reconciler.run(),
             "maintenance": maintenance.run(),
             "bootstrap": self._bootstrap(store, cache),
@@ -108,6 +110,20 @@ class Process:
             _write_secret(path, token)
             log.info("token written", role=role, file=str(path))
         await asyncio.Event().wait()
+
+
+async def _lead(cache: Cache, leader: Leader) -> None:
+    """Stand for election only with a cache that shows the store, so that an old backup is told before any write."""
+    await cache.synced.wait()
+    _settle_memory()
+    await leader.run()
+
+
+def _settle_memory() -> None:
+    """What was loaded until now stays: collections need not look at it again, and stall requests while they do."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _all_until(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:

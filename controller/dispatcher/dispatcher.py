@@ -185,6 +185,8 @@ class Dispatcher:
         log.info("session ended", node=session.node, name=session.name, epoch=session.epoch)
 
     def _take_statuses(self, session: Session, batch: StatusBatch) -> None:
+        if not batch.statuses:  # asks whether anybody listens
+            return session.acknowledge([batch.serial])
         line = session.line
         for status in batch.statuses:
             entry, stored = self.cache.alloc(status.alloc), self.cache.status(status.alloc)

@@ -171,7 +171,8 @@ class _Stream:
         self._stalled = False
 
     def cancel(self) -> None:
-        self._call.cancel()
+        """Also ends `keep_asking`, whose own cancellation the wait of a write that has just ended may swallow."""
+        self._give_up()
 
     async def create(self, start: bytes, end: bytes, revision: int) -> None:
         request = pb.WatchCreateRequest(

@@ -75,7 +75,7 @@ class Controller:
             if not self.running():
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
                 raise RuntimeError(f"the controller ended; its last lines ({self.log}):\n{tail}")
-            return self.answers("/readyz")
+            return self.answers("/readyz") and self.token_file("agent").exists()
 
         wait_for(ready, timeout_s, f"the API at {self.api_url}")
 
