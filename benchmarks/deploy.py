@@ -26,7 +26,8 @@ from benchmarks.table import Figure, parser, report
 from tests.e2e.user import User
 from tests.lab import image
 from tests.lab.cluster import Cluster
-from tests.lab.engine import API, Engine, OwnEngine
+from tests.lab.dockerapi import API
+from tests.lab.engine import Engine, OwnEngine
 from tests.lab.processes import run, wait_for
 
 COMMAND = ["sleep", "3600"]

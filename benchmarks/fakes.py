@@ -66,7 +66,7 @@ class FakeHosts:
         async with asyncio.timeout(timeout_s):
             async with self.client() as client:
                 while True:
-                    nodes = (await client.get("/v1/nodes", params={"limit": 1000})).json()["items"]
+                    nodes = (await client.get("/v1/nodes", params={"limit": 500})).json()["items"]
                     if sum(node["phase"] == "ready" for node in nodes) >= self._agents:
                         return
                     await asyncio.sleep(0.5)

@@ -169,7 +169,7 @@ class Fleet:
 
     def _all_run_elsewhere(self) -> bool:
         with self._client() as client:
-            nodes = client.get("/v1/nodes", params={"limit": 1000}).json()["items"]
+            nodes = client.get("/v1/nodes", params={"limit": 500}).json()["items"]
         lost = sum(node["allocations"] for node in nodes if node["phase"] == "lost")
         return lost == 0 and self._running() == self._allocations
 
@@ -199,11 +199,11 @@ class Fleet:
 
     def _phases(self) -> list[str]:
         with self._client() as client:
-            return [node["phase"] for node in client.get("/v1/nodes", params={"limit": 1000}).json()["items"]]
+            return [node["phase"] for node in client.get("/v1/nodes", params={"limit": 500}).json()["items"]]
 
     def _running(self) -> int:
         with self._client() as client:
-            jobs = client.get("/v1/projects/default/jobs", params={"limit": 1000}).json()["items"]
+            jobs = client.get("/v1/projects/default/jobs", params={"limit": 500}).json()["items"]
         return sum(group["running"] for job in jobs for group in job["status"]["groups"])
 
     def _some_allocations(self, count: int) -> list[str]:

@@ -10,18 +10,14 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from agent.drivers.docker_engine import Engine as Facade
 from agent.drivers.oci.install import merge, register, unregister, write_wrapper
+from tests.lab.dockerapi import EngineRefused, call, filters
 from tests.lab.processes import ProcessGroup, alive, kill, run, wait_for
-
-API = "1.41"  # of Docker 20.10, which newer ones speak too
 
 
 class Engine:
@@ -44,33 +40,26 @@ class Engine:
 
     def answers(self) -> bool:
         try:
-            with socket.socket(socket.AF_UNIX) as probe:  # the SDK leaks one where nobody listens
-                probe.connect(str(self.socket))
-            with docker.APIClient(f"unix://{self.socket}", version=API, timeout=5) as client:
-                return bool(client.ping())
-        except Exception:
+            return bool(call(self.socket, "GET", "/_ping", timeout_s=5))
+        except (OSError, EngineRefused):
             return False
 
     def containers(self) -> list[dict[str, Any]]:
         """All of them, running or not, as the engine lists them."""
-        with docker.APIClient(f"unix://{self.socket}", version=API, timeout=30) as client:
-            listed: list[dict[str, Any]] = client.containers(all=True)
-            return listed
+        listed: list[dict[str, Any]] = call(self.socket, "GET", "/containers/json?all=1", timeout_s=30)
+        return listed
 
     def pid_of(self, container: str) -> int:
-        with docker.APIClient(f"unix://{self.socket}", version=API) as client:
-            return int(client.inspect_container(container)["State"]["Pid"])
+        return int(call(self.socket, "GET", f"/containers/{container}/json")["State"]["Pid"])
 
     def kill_container(self, container: str) -> None:
-        with docker.APIClient(f"unix://{self.socket}", version=API) as client:
-            client.kill(container)
+        call(self.socket, "POST", f"/containers/{container}/kill")
 
     def remove_containers(self, label: str) -> None:
         """Those with this label, running or not."""
-        with docker.APIClient(f"unix://{self.socket}", version=API) as client:
-            for container in client.containers(all=True, filters={"label": label}):
-                with contextlib.suppress(docker.errors.APIError):
-                    client.remove_container(container["Id"], force=True)
+        for container in call(self.socket, "GET", f"/containers/json?all=1&{filters(label=[label])}"):
+            with contextlib.suppress(EngineRefused):
+                call(self.socket, "DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
 
 class OwnEngine(Engine):

@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-import docker
+from tests.lab.dockerapi import call, filters
 
 NAME = "busybox:1"
 
@@ -45,9 +45,8 @@ def static_busybox() -> Path:
 
 def load(socket: Path, name: str = NAME) -> bool:
     """Make the image be known to the engine at `socket`. Returns False where it was already."""
-    with docker.APIClient(f"unix://{socket}", version="1.41") as client:
-        if client.images(name=name):
-            return False
-        repository, _, tag = name.partition(":")
-        client.import_image_from_data(rootfs_tar(static_busybox()), repository=repository, tag=tag)
-        return True
+    if call(socket, "GET", f"/images/json?{filters(reference=[name])}"):
+        return False
+    repository, _, tag = name.partition(":")
+    call(socket, "POST", f"/images/create?fromSrc=-&repo={repository}&tag={tag}", rootfs_tar(static_busybox()))
+    return True
