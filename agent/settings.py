@@ -104,7 +104,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _token(token: str, file: str) -> str:
-    if token or not file:
+    """The file wins: MOOR_TOKEN is also what a person who uses the command has set, and that is no agent's token."""
+    if not file:
         return token
     try:
         return Path(file).read_text().strip()
