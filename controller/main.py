@@ -22,6 +22,7 @@ from pathlib import Path
 from controller.options import Options
 from moorage.kit import logging as logs
 from moorage.kit.settings import Timings, timings
+from moorage.model.quantities import QuantityError, parse_bytes
 
 
 class AlreadyRunning(Exception):
@@ -60,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--etcd-port", type=int, default=int(environment("MOOR_ETCD_PORT", "2379")), help="of the embedded one"
     )
+    parser.add_argument(
+        "--etcd-quota", default=environment("MOOR_ETCD_QUOTA", "2Gi"), help="room of the embedded one, like 2Gi"
+    )
     parser.add_argument("--advertise-api", default="", help="URL that others reach the API at")
     parser.add_argument("--advertise-agents", default="", help="HOST:PORT that agents reach this controller at")
     parser.add_argument("--log-level", choices=sorted(logs.LEVELS), default=environment("MOOR_LOG_LEVEL", "info"))
@@ -75,6 +79,7 @@ def _options(given: argparse.Namespace) -> Options:
         agents=agents,
         etcd=tuple(part for part in given.etcd.split(",") if part),
         etcd_port=given.etcd_port,
+        etcd_quota=_size("--etcd-quota", given.etcd_quota),
         advertise_api=given.advertise_api or f"http://{given.api}",
         advertise_agents=given.advertise_agents or given.agents,
     )
@@ -85,6 +90,13 @@ def _address(flag: str, text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 <= int(port) < 65536:
         raise ValueError(f"{flag} wants HOST:PORT, for example 127.0.0.1:7070, not {text!r}")
     return host, int(port)
+
+
+def _size(flag: str, text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except QuantityError as error:
+        raise ValueError(f"{flag}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -13,5 +13,6 @@ class Options:
     agents: tuple[str, int]
     etcd: tuple[str, ...]  # empty: embedded
     etcd_port: int
+    etcd_quota: int  # bytes, of the embedded one
     advertise_api: str
     advertise_agents: str

@@ -13,6 +13,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from controller.reconcile import Reconciler, ReconcileSettings
 from controller.store.embedded import EmbeddedEtcd
 from controller.store.etcd import EtcdStore
 from controller.store.maintenance import Maintenance
+from controller.store.trouble import Troubles
 from moorage.kit.clock import SystemClock
 from moorage.kit.settings import Timings
 from moorage.wire.store_pb2 import LeaderInfo
@@ -46,6 +48,7 @@ class Process:
         self._rng = rng
         self._id = controller_id
         self._clock = SystemClock()
+        self._troubles = Troubles()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, or a part fails (which is raised)."""
@@ -62,7 +65,13 @@ class Process:
             yield list(self._options.etcd)
             return
         port = self._options.etcd_port
-        embedded = EmbeddedEtcd(self._options.data_dir / "etcd", port, port + 1)
+        embedded = EmbeddedEtcd(
+            self._options.data_dir / "etcd",
+            port,
+            port + 1,
+            quota_bytes=self._options.etcd_quota,
+            trouble=self._troubles.part(),
+        )
         await embedded.start()
         try:
             yield [f"127.0.0.1:{port}"]
@@ -80,8 +89,17 @@ class Process:
         )
         settings = ReconcileSettings(keep_finished_s=self._times.keep_finished)
         reconciler = Reconciler(cache, leader, self._clock, self._rng, settings)
-        maintenance = Maintenance(store, self._clock, leader.may_maintain, keep_s=self._times.compact_every)
-        app = create_app(ApiDeps(cache, store, leader, dispatcher, self._clock, ApiSettings(controller_id=self._id)))
+        self._troubles.subscribe(partial(_tell, reconciler))
+        maintenance = Maintenance(
+            store,
+            self._clock,
+            leader.may_maintain,
+            keep_s=self._times.compact_every,
+            trouble=self._troubles.part(),
+        )
+        api_settings = ApiSettings(controller_id=self._id)
+        deps = ApiDeps(cache, store, leader, dispatcher, self._clock, api_settings, trouble=self._troubles.current)
+        app = create_app(deps)
         await dispatcher.serve(_joined(self._options.agents))
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "cache": cache.run(),
@@ -117,6 +135,13 @@ async def _lead(cache: Cache, leader: Leader) -> None:
     await cache.synced.wait()
     _settle_memory()
     await leader.run()
+
+
+def _tell(reconciler: Reconciler, trouble: str, begins: bool) -> None:
+    if begins:
+        reconciler.tell("store_trouble", trouble)
+    else:
+        reconciler.tell("store_recovered", f"is over: {trouble}")
 
 
 def _settle_memory() -> None:

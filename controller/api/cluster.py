@@ -82,6 +82,7 @@ def view(deps: ApiDeps) -> ClusterView:
         revision=deps.cache.revision,
         nodes=len(nodes),
         nodes_ready=sum(node.state.phase == store_pb2.NodeState.READY for node in nodes),
+        trouble=deps.trouble(),
     )
 
 

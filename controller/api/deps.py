@@ -68,6 +68,7 @@ class ApiDeps:
     clock: Clock
     settings: ApiSettings = field(default_factory=ApiSettings)
     rates: Rates = field(default_factory=Rates)
+    trouble: Callable[[], list[str]] = list  # what is wrong with the store at present, in the user's words
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
 
 

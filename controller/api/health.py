@@ -18,6 +18,10 @@ class HealthView(BaseModel):
     status: str
 
 
+class ReadyView(HealthView):
+    trouble: list[str] = []
+
+
 METRICS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
@@ -28,11 +32,14 @@ async def healthz() -> HealthView:
 
 
 @router.get("/readyz", responses={503: described(503, (NOT_SYNCED,))})
-async def readyz(deps: Deps) -> HealthView:
-    """It can answer truly: it has read the store once. Says why not."""
+async def readyz(deps: Deps) -> ReadyView:
+    """It can answer truly: it has read the store once. Says why not, and what is wrong with the store since then."""
+    trouble = deps.trouble()
     if not deps.cache.synced.is_set():
-        raise Refused(NOT_SYNCED, "The controller is still reading the store (is etcd up?).")
-    return HealthView(status="ready")
+        raise Refused(
+            NOT_SYNCED, "; ".join(("The controller is still reading the store (is etcd up?)", *trouble)) + "."
+        )
+    return ReadyView(status="ready", trouble=trouble)
 
 
 @router.get("/metrics", response_class=Response, responses=METRICS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import structlog
@@ -32,7 +33,7 @@ from controller.reconcile.settings import ReconcileSettings
 from controller.reconcile.states import differs, job_state
 from controller.reconcile.steps import Stamp
 from controller.reconcile.wishes import KINDS, fulfil
-from controller.store.protocol import KeyValue
+from controller.store.protocol import KeyValue, StoreError
 from moorage.kit.clock import Clock
 from moorage.kit.tasks import Owner, forever
 from moorage.kit.workqueue import WorkQueue
@@ -50,6 +51,7 @@ class Lead:
         clock: Clock,
         rng: random.Random,
         settings: ReconcileSettings,
+        told: deque[Event],
     ) -> None:
         self._cache = cache
         self._leader = leader
@@ -71,6 +73,7 @@ class Lead:
         self._written: dict[str, float] = {}  # when a job's state was last written
         self._wishes = asyncio.Event()
         self._paused = False
+        self._others_told = told
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -344,7 +347,12 @@ class Lead:
 
     async def _flush_events(self) -> None:
         await self._clock.sleep(self._settings.flush_events_s)
-        await self._events.flush()
+        while self._others_told:
+            self._events.add(self._others_told.popleft())
+        try:
+            await self._events.flush()
+        except StoreError as error:
+            log.info("events wait for the store", error=str(error))
 
     async def _collect(self) -> None:
         await self._clock.sleep(self._settings.collect_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 
 import structlog
 
@@ -16,8 +17,12 @@ from controller.reconcile.lead import Lead
 from controller.reconcile.ports import Leadership, Term
 from controller.reconcile.settings import ReconcileSettings
 from moorage.kit.clock import Clock
+from moorage.wire.store_pb2 import Event
 
 log = structlog.get_logger()
+
+TOLD = 20
+"""Events of other parts that wait for a leadership; older ones are dropped."""
 
 PAUSE_S = 1.0
 """After a leadership's work broke down, which is an error of ours."""
@@ -38,6 +43,11 @@ class Reconciler:
         self._rng = rng
         self._settings = settings or ReconcileSettings()
         self._elected = asyncio.Event()
+        self._told: deque[Event] = deque(maxlen=TOLD)
+
+    def tell(self, kind: str, message: str, *, object: str = "cluster") -> None:
+        """An event that did not come of a job's turn. One told before an election is written by who is elected here."""
+        self._told.append(Event(at_ms=self._clock.now_ms(), kind=kind, message=message, object=object, count=1))
 
     async def run(self) -> None:
         """For ever."""
@@ -53,7 +63,7 @@ class Reconciler:
     async def _lead(self, term: Term) -> None:
         """Until the leadership changes."""
         log.info("reconciling", term=term.id)
-        lead = Lead(self._cache, self._leader, term, self._clock, self._rng, self._settings)
+        lead = Lead(self._cache, self._leader, term, self._clock, self._rng, self._settings, self._told)
         working = asyncio.create_task(lead.run(), name="reconcile/lead")
         over = asyncio.create_task(self._over(term), name="reconcile/over")
         try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from controller.store.trouble import Trouble
 from moorage.kit.backoff import Jittered
 from moorage.kit.clock import Clock, SystemClock
 from moorage.kit.tasks import Owner
@@ -48,10 +49,10 @@ class EmbeddedEtcd:
         flags: tuple[str, ...] = (),
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         self.endpoint = f"http://127.0.0.1:{client_port}"
-        self.trouble = ""
-        """Why it does not run at present, in the user's words; empty: it runs."""
+        self._trouble = trouble or Trouble()
         self._data_dir = data_dir.absolute()
         self._client_port = client_port
         self._peer = f"http://127.0.0.1:{peer_port}"
@@ -66,6 +67,11 @@ class EmbeddedEtcd:
     def pid(self) -> int:
         """0: it does not run."""
         return self._pid
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not run at present, in the user's words; empty: it runs."""
+        return self._trouble.text
 
     async def start(self, timeout_s: float = 60.0) -> None:
         """Adopt or start it, and return once it answers. Raises EtcdFailed."""
@@ -145,7 +151,7 @@ class EmbeddedEtcd:
             began = self._clock.monotonic()
             await _gone(self._pid)
             self._pid = 0
-            self.trouble = f"etcd has ended: {self._last_words()}"
+            self._trouble.say(f"etcd has ended: {self._last_words()}")
             log.error("etcd ended", words=self._last_words())
             if self._clock.monotonic() - began > 60:
                 self._backoff.reset()
@@ -156,7 +162,7 @@ class EmbeddedEtcd:
     async def _recovered(self, pid: int) -> None:
         await self._answers()
         if self._pid == pid:
-            self.trouble = ""
+            self._trouble.say("")
 
     async def _answers(self) -> None:
         """etcd serves its clients once it has joined its cluster: any answer will do, a full one answers too."""

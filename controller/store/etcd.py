@@ -177,7 +177,7 @@ class EtcdStore:
         status = await self._rpc.status(self._timeout_s)
         alarms = (await self._rpc.alarms(self._timeout_s)).alarms
         full = any(alarm.alarm == NOSPACE for alarm in alarms)
-        return StoreStatus(status.header.revision, status.dbSize, full, f"etcd {status.version}")
+        return StoreStatus(status.header.revision, status.dbSize, status.dbSizeInUse, full, f"etcd {status.version}")
 
     async def close(self) -> None:
         await self._rpc.close()

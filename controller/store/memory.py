@@ -157,7 +157,8 @@ class MemoryStore:
 
     async def status(self) -> StoreStatus:
         self._answer()
-        return StoreStatus(self._revision, self._live_bytes + self._garbage_bytes, self._alarm, "memory")
+        size = self._live_bytes + self._garbage_bytes
+        return StoreStatus(self._revision, size, size if self._log else self._live_bytes, self._alarm, "memory")
 
     async def close(self) -> None:
         await self._owner.close()

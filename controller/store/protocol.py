@@ -126,7 +126,8 @@ Batch = Reset | Changes
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
     revision: int
-    size_bytes: int
+    size_bytes: int  # of the file, which the quota limits
+    used_bytes: int  # of it; the rest is free for new data, or is given back by `defragment`
     quota_alarm: bool
     version: str
 

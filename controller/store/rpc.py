@@ -88,6 +88,7 @@ class StatusResponse(Protocol):
     header: Header
     version: str
     dbSize: int
+    dbSizeInUse: int
 
 
 class Alarm(Protocol):

@@ -48,9 +48,8 @@ class EventView(View):
 
 
 class JobStatusView(View):
-    """`phase`: pending (nothing runs yet), deploying (on its way), running (as wanted and healthy), degraded (was so, and
-
-    is not now), deleting. `message` says why whenever it is neither running nor deploying smoothly.
+    """`phase`: pending (nothing runs yet), deploying (on its way), running (as wanted and healthy), degraded (was so,
+    and is not now), deleting. `message` says why whenever it is neither running nor deploying smoothly.
     """
 
     phase: Literal["pending", "deploying", "running", "degraded", "deleting"]
@@ -165,7 +164,7 @@ class ListView(View, Generic[T]):
 
 
 class WatchEvent(View, Generic[T]):
-    """One line of a `?watch=1` stream (NDJSON). After `reset` come `put`s of everything, then `synced`, then changes."""
+    """A line of a `?watch=1` stream (NDJSON). After `reset` come `put`s of everything, then `synced`, then changes."""
 
     type: Literal["reset", "put", "delete", "synced", "bookmark"]
     object: T | None = None
@@ -243,6 +242,7 @@ class ClusterView(View):
     revision: int  # of the store, as this controller has seen it
     nodes: int
     nodes_ready: int
+    trouble: list[str] = []  # what is wrong with the store at present, as the asked controller knows it
 
 
 class VersionView(View):

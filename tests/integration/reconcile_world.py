@@ -170,6 +170,7 @@ class World:
         self.nodes = Nodes(self)
         self.settings = settings
         self.owner = Owner("world")
+        self.reconciler = Reconciler(self.cache, self.leaders, self.clock, random.Random(1), self.settings)
         self._stirred = asyncio.Event()
         self.doubled: list[str] = []
 
@@ -178,8 +179,7 @@ class World:
         await self.cache.synced.wait()
         self.cache.subscribe(self.nodes.changed)
         self.cache.subscribe(self._watch)
-        reconciler = Reconciler(self.cache, self.leaders, self.clock, random.Random(1), self.settings)
-        self.owner.start(reconciler.run(), "reconciler")
+        self.owner.start(self.reconciler.run(), "reconciler")
         await self.leaders.elect()
 
     async def close(self) -> None:

@@ -276,6 +276,15 @@ async def test_a_controller_that_has_not_read_the_store_says_so_instead_of_refus
         assert (ready.status_code, ready.json()["code"]) == (503, "not_synced")
 
 
+async def test_what_is_wrong_with_the_store_is_told_where_people_and_programs_look() -> None:
+    trouble = ["etcd has ended: no space left on device"]
+    async with world(trouble=lambda: trouble) as w:
+        assert (await w.http.get("/v1/cluster")).json()["trouble"] == trouble
+        assert (await w.http.get("/readyz")).json() == {"status": "ready", "trouble": trouble}
+    async with world(trouble=lambda: trouble, synced=False) as w:
+        assert trouble[0] in (await w.http.get("/readyz")).json()["detail"]
+
+
 async def test_metrics_count_by_route_and_not_by_name() -> None:
     async with world() as w:
         assert (await w.http.get("/readyz")).status_code == 200

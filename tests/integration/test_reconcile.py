@@ -351,3 +351,27 @@ async def test_it_works_while_its_own_controller_leads_and_rests_when_it_does_no
     assert len(cache.requests()) == 1
     await owner.close()
     await store.close()
+
+
+async def test_what_other_parts_tell_becomes_an_event_also_where_nobody_leads_yet() -> None:
+    async with world() as w:
+        w.leaders.resign()
+        w.reconciler.tell("store_trouble", "etcd has ended: no space left on device")
+        await asyncio.sleep(0.1)
+        assert w.cache.events() == []
+        await w.leaders.elect()
+        await w.until(lambda: any(event.kind == "store_trouble" for _, event in w.cache.events()))
+        [event] = [event for _, event in w.cache.events() if event.kind == "store_trouble"]
+        assert (event.kind, event.object, event.count) == ("store_trouble", "cluster", 1)
+        assert "no space left" in event.message
+
+
+async def test_events_wait_while_the_store_is_full() -> None:
+    async with world() as w:
+        w.store.trouble.quota_bytes = 0
+        w.reconciler.tell("store_trouble", "the store is full")
+        await asyncio.sleep(0.2)
+        assert w.cache.events() == []
+        w.store.trouble.quota_bytes = float("inf")
+        await w.store.disarm()
+        await w.until(lambda: "the store is full" in [event.message for _, event in w.cache.events()])

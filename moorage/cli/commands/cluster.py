@@ -57,6 +57,7 @@ def _show(view: ClusterView) -> None:
             "Nodes": f"{view.nodes_ready} of {view.nodes} ready",
             "Revision": str(view.revision),
             "Restore suspected": view.restore_suspected,
+            "Trouble": "; ".join(view.trouble),
         }
     )
     if view.restore_suspected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,12 +140,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(settings: ApiSettings = FAST, *, synced: bool = True) -> AsyncIterator[World]:
+async def world(
+    settings: ApiSettings = FAST, *, synced: bool = True, trouble: Callable[[], list[str]] = list
+) -> AsyncIterator[World]:
     store = MemoryStore()
     cache = Cache(store, SystemClock())
     follow = asyncio.create_task(cache.run()) if synced else None
     leader, sessions = ScriptedLeader(), ScriptedSessions()
-    deps = ApiDeps(cache, store, leader, sessions, SystemClock(), settings)
+    deps = ApiDeps(cache, store, leader, sessions, SystemClock(), settings, trouble=trouble)
     app = create_app(deps)
     admin = await issue(store, "admin", "alice")
     shop = await issue(store, "project", "bob", "shop")

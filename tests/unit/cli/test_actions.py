@@ -241,6 +241,12 @@ def test_the_cluster_and_a_restored_store(moor: Moor, api: FakeApi) -> None:
     assert moor("cluster", "accept-restore").out == "the restored store is accepted: generation 2 begins\n"
 
 
+def test_the_cluster_tells_what_is_wrong_with_its_store(moor: Moor, api: FakeApi) -> None:
+    view = ClusterView(id="c-1", generation=1, revision=5, nodes=3, nodes_ready=3, trouble=["etcd has ended: killed"])
+    api.on("GET /v1/cluster", view)
+    assert "Trouble:    etcd has ended: killed" in moor("cluster", "status").out
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
