@@ -35,8 +35,8 @@ def judge(found: Sequence[Observed], run: Run | None, *, rebooted: bool, now_ms:
         known = replace(known, engine_id=newest.handle.engine_id, exit=None)
         known.started_ms = known.started_ms or newest.started_ms or now_ms
         return Finding(Presence.RUNNING, known, newest.handle, leftovers)
-    if newest.exit is None:  # made, never started: the start is idempotent and goes on from there
-        return Finding(Presence.ABSENT, run, None, leftovers)
+    if newest.exit is None:  # made, never started: the start is idempotent and goes on from there, or it is removed
+        return Finding(Presence.ABSENT, run, newest.handle, leftovers)
     if rebooted and known.exit is None:
         return Finding(Presence.ABSENT, _next(known), None, (*leftovers, newest.handle))
     ended = replace(known, engine_id=newest.handle.engine_id, exit=known.exit or newest.exit)

@@ -6,6 +6,7 @@ wait for the journal. Slots are guarded here: an attempt is blocked until every 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -49,6 +50,8 @@ class Allocations:
         self._forgotten: set[str] = set()
         self._dropped: set[str] = set()
         self._grace_ms = 0  # of the last set that was taken in; 0 before the first
+        self._inventoried = False  # whether all that runs without a row has one now
+        self._engine_trouble = ""
         self._alone_since_ms: int | None = None
 
     def __len__(self) -> int:
@@ -60,7 +63,7 @@ class Allocations:
     # What was known before
 
     def restore(self, memory: Memory) -> None:
-        """Put a runner to each row of the journal; they ask the engine what became of their tasks."""
+        """Put a runner to each row of the journal; they begin once the inventory is taken."""
         self.seen = Position.FromString(memory.meta.get(SEEN, b""))
         alone = int(memory.meta.get(ALONE_SINCE, b"0"))
         self._alone_since_ms = alone or self._host.clock.now_ms()
@@ -70,17 +73,20 @@ class Allocations:
             self._add(row, fresh=False, last=status)
             if status is not None and not sent:
                 self._host.outbox.resume(status)
-        for runner in list(self._runners.values()):
-            runner.poke()
 
     async def take_inventory(self) -> None:
-        """Find what runs without a row (a lost journal), and remove namespaces without one. Waits for the engine."""
+        """Find what runs without a row (a lost journal), and remove namespaces without one. Waits for the engine.
+
+        Nothing is started before: an older attempt at the same slot might run, and nobody here would know of it.
+        """
         while True:
             try:
-                self._adopt_strays(await self._host.engine.look())
-                await remove_leftovers(self._host.attachments, set(self._runners))
+                if not self._inventoried:
+                    self._adopt_strays(await self._host.engine.look())
+                await remove_leftovers(self._host.attachments, self._runners.keys())
                 return
             except (DriverError, OSError) as error:
+                self._engine_trouble = str(error)
                 log.warning(
                     "the engine cannot be asked what runs", error=str(error), node=self._host.identity.node_name
                 )
@@ -99,7 +105,9 @@ class Allocations:
                 if owner == alloc:
                     row.state.runs[task] = Run()
             self._host.journal.put_row(row)
-            self._add(row, fresh=False, last=None).poke()
+            self._add(row, fresh=False, last=None)
+        self._inventoried = True
+        self._poke_all()
 
     # What the controller says
 
@@ -141,6 +149,11 @@ class Allocations:
 
     # What runners ask
 
+    @property
+    def inventoried(self) -> bool:
+        """What has no row now does not run."""
+        return self._inventoried
+
     def circumstances(self, row: Row) -> Circumstances:
         alloc, attempt = row.assignment.alloc, row.assignment.attempt
         return Circumstances(
@@ -154,6 +167,8 @@ class Allocations:
         """Why nothing of this allocation may be started now."""
         if row.assignment.alloc in self._unwritten:
             return self.trouble or "waits for the journal"
+        if not self._inventoried:
+            return self._engine_trouble or "waits for the engine to say what runs"
         if self._host.rebooted and not self._grace_ms:
             return "the node was restarted: waits for the controller's complete set"
         attempts = self._slots[_slot(row)]
@@ -191,8 +206,12 @@ class Allocations:
             runner.reassigned()
         self.seen = position
         self._host.journal.put_meta(SEEN, position.SerializeToString())
+        await asyncio.shield(self._host.owner.start(self._begin(set(self._unwritten)), "begin"))
+
+    async def _begin(self, fresh: set[str]) -> None:
+        """What has been noted so far; goes on where the session breaks off meanwhile."""
         await self._write_down()
-        fresh, self._unwritten = self._unwritten, set()
+        self._unwritten -= fresh
         for alloc in fresh:
             if alloc in self._runners:
                 self._runners[alloc].poke()
@@ -228,7 +247,7 @@ class Allocations:
         row = Row(assignment)
         self._host.journal.put_row(row)
         self._unwritten.add(assignment.alloc)
-        self._add(row, fresh=self._host.engine.inventoried, last=None)
+        self._add(row, fresh=self._inventoried, last=None)
         return [r for attempt, r in self._slots[_slot(row)].items() if attempt != assignment.attempt]
 
     def _add(self, row: Row, *, fresh: bool, last: AllocStatus | None) -> Runner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 from typing import Protocol
 
 from agent.drivers.protocol import Attachment
@@ -27,8 +28,8 @@ class Attachments(Protocol):
         """Of an allocation that has been attached."""
         ...
 
-    async def leftovers(self, known: set[str]) -> list[str]:
-        """Allocations that have something here and are not among the known."""
+    async def held(self) -> list[str]:
+        """Allocations that have something here."""
         ...
 
     async def socket(self, alloc: str, network: NetworkMode.ValueType) -> socket.socket:
@@ -38,9 +39,13 @@ class Attachments(Protocol):
     def close(self) -> None: ...
 
 
-async def remove_leftovers(attachments: Attachments, known: set[str]) -> None:
-    """What a crash between the end of an allocation and the return of its namespace has left."""
-    await asyncio.gather(*(attachments.detach(alloc) for alloc in await attachments.leftovers(known)))
+async def remove_leftovers(attachments: Attachments, known: Collection[str]) -> None:
+    """What a crash between the end of an allocation and the return of its namespace has left.
+
+    `known` may grow while the list is made: what has come meanwhile is not touched.
+    """
+    held = await attachments.held()
+    await asyncio.gather(*(attachments.detach(alloc) for alloc in held if alloc not in known))
 
 
 def plain_socket() -> socket.socket:

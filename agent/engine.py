@@ -40,7 +40,6 @@ class ContainerDriver(Driver, ExecDriver, LogsDriver, Protocol):
 class Engine:
     def __init__(self, driver: ContainerDriver, *, starts_in_flight: int = 4) -> None:
         self.driver = driver
-        self.inventoried = False  # whether a listing has succeeded since this process began
         self._slots = asyncio.Semaphore(starts_in_flight)
         self._owner = Owner("engine")
         self._current: asyncio.Task[Inventory | DriverError] | None = None
@@ -88,7 +87,6 @@ class Engine:
                 listed = await self.driver.recover()
         except DriverError as error:
             return error
-        self.inventoried = True
         return by_task(listed)
 
     @contextmanager

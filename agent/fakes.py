@@ -39,8 +39,8 @@ class FakeAttachments:
     def cgroup_parent(self, alloc: str) -> str:
         return f"/fake/{alloc}"
 
-    async def leftovers(self, known: set[str]) -> list[str]:
-        return sorted(self.attached - known)
+    async def held(self) -> list[str]:
+        return sorted(self.attached)
 
     async def socket(self, alloc: str, network: NetworkMode.ValueType) -> socket.socket:
         return plain_socket()

@@ -25,7 +25,7 @@ from agent.state import Presence, Run, Seen, Stage, TaskSeen
 from agent.step import Action, BeginEnd, Clear, Ended, Idle, Kick, Look, Prepare, Start, Stop
 from agent.watchers import Watchers
 from moorage.wire.spec_pb2 import StopPolicy, TaskSpec
-from moorage.wire.store_pb2 import FAILED, HEALTH_UNKNOWN, AllocStatus, Health
+from moorage.wire.store_pb2 import FAILED, HEALTH_UNKNOWN, UNHEALTHY, AllocStatus, Health
 
 log = structlog.get_logger()
 
@@ -81,18 +81,14 @@ class Hands:
 
     async def _look(self) -> None:
         inventory = await self._host.engine.look()
-        for name, task in self._seen.tasks.items():
+        for name, task in list(self._seen.tasks.items()):
             if task.presence is Presence.UNKNOWN:
                 found = inventory.get((self._row.assignment.alloc, name), ())
                 run = self._row.state.runs.get(name)
                 finding = judge(found, run, rebooted=self._rebooted, now_ms=self._host.clock.now_ms())
-                await _all(self._remove(handle) for handle in finding.leftovers)
+                await _all(self._host.engine.destroy(handle) for handle in finding.leftovers)
                 self._adopt(name, task, finding)
         self._rebooted = False
-
-    async def _remove(self, handle: Handle) -> None:
-        await self._host.engine.stop(handle, "KILL", 0)
-        await self._host.engine.destroy(handle)
 
     def _adopt(self, name: str, task: TaskSeen, finding: Finding) -> None:
         task.presence, task.handle = finding.presence, finding.handle
@@ -104,9 +100,12 @@ class Hands:
             self._now_running(name, task)
 
     def _health_before(self, name: str, run: Run | None) -> Health.ValueType:
-        """Of a task that kept running while this agent was away: what was last reported of the same container."""
+        """Of a task that kept running while this agent was away: what was last reported of the same container.
+
+        One that was to be restarted for its health is judged anew: why, only the agent before knew.
+        """
         for task in self._last.tasks if self._last is not None else ():
-            if task.name == name and run is not None and task.container == run.engine_id:
+            if task.name == name and run is not None and task.container == run.engine_id and task.health != UNHEALTHY:
                 return task.health
         return HEALTH_UNKNOWN
 
@@ -185,6 +184,7 @@ class Hands:
         task = self._seen.tasks[name]
         task.presence, task.handle = Presence.ENDED, None
         task.hopeless = "" if error.retry else str(error)
+        self._seen.prepared = False  # what was made ready may be what is missing now
         self._note_run(name, replace(run, exit=Exit(-1, message=str(error), finished_ms=now)))
 
     def _note_run(self, name: str, run: Run) -> None:

@@ -46,11 +46,10 @@ class KernelAttachments:
     def cgroup_parent(self, alloc: str) -> str:
         return cgroup.parent(alloc, self._cgroup_driver or cgroup.CGROUPFS, self._cgroup_root)
 
-    async def leftovers(self, known: set[str]) -> list[str]:
+    async def held(self) -> list[str]:
         provider = await self._ready()
         root = cgroup.root_directory(self._cgroup_driver, self._cgroup_root)
-        found = {*await provider.names(), *map(_alloc, self._cgroups.names(root))}
-        return sorted(found - known)
+        return sorted({*await provider.names(), *map(_alloc, self._cgroups.names(root))})
 
     async def socket(self, alloc: str, network: NetworkMode.ValueType) -> socket.socket:
         if network == NETWORK_HOST:

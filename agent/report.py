@@ -81,9 +81,11 @@ def _health(row: Row, seen: Seen) -> Health.ValueType:
 
 
 def _healthy_since_ms(status: AllocStatus, last: AllocStatus | None, now_ms: int) -> int:
+    """Where it is not healthy: when its last healthy time began, which tells how long it did well before it failed."""
+    before = last.healthy_since_ms if last is not None else 0
     if status.health != HEALTHY:
-        return 0
-    return last.healthy_since_ms if last is not None and last.health == HEALTHY else now_ms
+        return before
+    return before if last is not None and last.health == HEALTHY else now_ms
 
 
 def _task_status(name: str, run: Run | None, task: TaskSeen, live: bool) -> TaskStatus:

@@ -32,6 +32,9 @@ log = structlog.get_logger()
 class Neighbours(Protocol):
     """What a runner asks of the table it is in."""
 
+    @property
+    def inventoried(self) -> bool: ...
+
     def circumstances(self, row: Row) -> Circumstances: ...
 
     def blocked(self, row: Row) -> str: ...
@@ -64,7 +67,7 @@ class Runner:
 
     def reassigned(self) -> None:
         """The assignment is another one now: new checks, new policies."""
-        self._learn_tasks(Presence.ABSENT if self._host.engine.inventoried else Presence.UNKNOWN)
+        self._learn_tasks(Presence.ABSENT if self._neighbours.inventoried else Presence.UNKNOWN)
         self._hands.watchers.check_again()
         self.poke()
 

@@ -84,10 +84,10 @@ def step(desired: Desired, state: State, seen: Seen, now_ms: int) -> Action:
         return Idle()
     if seen.retry_at_ms > now_ms:
         return Idle(seen.retry_at_ms)
-    if state.stage is Stage.ENDED:
-        return Clear() if state.ends_as == STOPPED or desired.clear else Idle()
     if any(task.presence is Presence.UNKNOWN for task in seen.tasks.values()):
         return Look()
+    if state.stage is Stage.ENDED:
+        return Clear() if state.ends_as == STOPPED or desired.clear else Idle()
     if state.stage is Stage.ENDING:
         return _end(desired, seen)
     if not desired.run:

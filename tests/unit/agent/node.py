@@ -89,6 +89,14 @@ class Node:
         self.up()
         await self.settle()
 
+    async def lose_journal(self) -> None:
+        """And restart without it."""
+        await self.down()
+        for file in self._folder.glob("journal.db*"):
+            file.unlink()
+        self.up()
+        await self.settle()
+
     async def reboot(self) -> None:
         await self.down()
         self.boots += 1

@@ -54,8 +54,9 @@ def test_an_end_that_happened_meanwhile_is_learnt() -> None:
     assert finding.run is not None and finding.run.exit == ended(3)
 
 
-def test_a_container_that_was_made_and_not_started_is_started() -> None:
-    assert look(observed(running=False), run=None).presence is Presence.ABSENT
+def test_a_container_that_was_made_and_not_started_is_started_or_else_removed() -> None:
+    finding = look(observed(running=False), run=None)
+    assert (finding.presence, finding.handle) == (Presence.ABSENT, handle())
 
 
 def test_what_someone_else_removed_has_ended() -> None:

@@ -173,7 +173,7 @@ async def test_what_is_assigned_while_the_engine_is_away_starts_when_it_is_back(
     await node.take_set(told)
     await node.after(1)
     status = node.status(told)
-    assert status is not None and (status.phase, status.message) == (PREPARING, "the fake engine is away")
+    assert status is not None and (status.phase, status.message) == (PENDING, "the fake engine is away")
     node.engine.away = False
     await node.after(6)
     assert node.running() == {run(told)}
