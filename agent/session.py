@@ -128,6 +128,9 @@ class Link:
             SESSIONS.labels("broken").inc()
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else repr(error)
             log.info("session ended", outcome="broken", reason=reason, controller=address, **self._who())
+        except Exception:  # one session's trouble must not end the agent: the next one begins anew
+            SESSIONS.labels("broken").inc()
+            log.exception("session failed", controller=address, **self._who())
         finally:
             self._session = None
             CONNECTED.set(0)
@@ -211,6 +214,7 @@ class Session:
                 raise SessionEnded("redirected", answer.redirect.reason, redirect=answer.redirect.address)
             case "refused":
                 if answer.refused.code == "restore_suspected":
+                    self._hear()
                     self._allocations.contact()
                 raise SessionEnded("refused", f"{answer.refused.code}: {answer.refused.reason}")
             case other:
@@ -307,8 +311,11 @@ class Session:
     # What is said
 
     async def _send(self, call: Stream, message: AgentMessage) -> None:
-        async with self._writing:
-            await call.write(message)
+        try:
+            async with self._writing:
+                await call.write(message)
+        except asyncio.InvalidStateError as error:  # it ended between two messages, and the reader has yet to notice
+            raise SessionEnded("closed", (await _why(call)) or "the stream has ended") from error
 
     async def _send_statuses(self, call: Stream) -> None:
         while True:

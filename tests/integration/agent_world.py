@@ -12,11 +12,11 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -34,6 +34,7 @@ from moorage.wire.session_pb2 import (
     LogsRequest,
     Orphan,
     Position,
+    Refused,
     SetRefused,
     StatusAck,
     Welcome,
@@ -109,7 +110,7 @@ class ScriptedController(AgentsServicer):
         self.orphan_grace_ms = 60_000
         self.heartbeat_ms = 200
         self.lost_after_ms = 2000
-        self.refuse_all = False
+        self.refuse: Refused | None = None  # instead of a welcome
         self.mute = False
         self.before_set: list[ControllerMessage] = []
         self.position: Callable[[Position], Position] = lambda position: position
@@ -185,6 +186,9 @@ class ScriptedController(AgentsServicer):
     async def Session(self, request_iterator: Any, context: Any) -> AsyncIterator[ControllerMessage]:
         message = await anext(aiter(request_iterator))
         self.hellos.append(message.hello)
+        if self.refuse is not None:
+            yield ControllerMessage(refused=self.refuse)
+            return
         self.epoch += 1
         welcome = Welcome(
             cluster_id=self.cluster_id,
@@ -255,6 +259,10 @@ class Witness:
 
     def running(self) -> set[str]:
         """Names of tasks that run now."""
+        return set(self._replay()[0])
+
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """Of the tasks that run now: name -> job's uid, group, index, task."""
         return self._replay()[0]
 
     @property
@@ -267,7 +275,7 @@ class Witness:
         """Where two attempts or runs of one task ran at once."""
         return self._replay()[2]
 
-    def _replay(self) -> tuple[set[str], list[str], list[str]]:
+    def _replay(self) -> tuple[dict[str, tuple[str, ...]], list[str], list[str]]:
         live: dict[str, tuple[str, ...]] = {}
         starts: list[str] = []
         doubles: list[str] = []
@@ -279,7 +287,7 @@ class Witness:
                 live[name] = key
             else:
                 live.pop(entry.get("end") or entry["remove"], None)
-        return set(live), starts, doubles
+        return live, starts, doubles
 
     def _entries(self) -> list[dict[str, Any]]:
         text = self.path.read_text() if self.path.exists() else ""
@@ -292,15 +300,33 @@ def _place(entry: dict[str, Any]) -> tuple[str, ...]:
     return tuple(entry["labels"][name] for name in names)
 
 
+class Reachable(Protocol):
+    @property
+    def address(self) -> str:
+        """For agents; several with commas."""
+        ...
+
+
 class AgentProcess:
     """`patch` is Python text that runs in the agent before its main, as a build that differs would."""
 
-    def __init__(self, folder: Path, controller: ScriptedController, *, name: str = "n1", patch: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        controller: Reachable,
+        *,
+        name: str = "n1",
+        patch: str = "",
+        token: str = "moor_x_y",
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.witness = Witness(folder / "engine.jsonl")
         self._controller = controller
         self._name = name
         self._patch = patch
+        self._token = token
+        self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -315,10 +341,11 @@ class AgentProcess:
     async def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = [
-            *("--controllers", self._controller.address, "--token", "moor_x_y", "--driver", "fake"),
+            *("--controllers", self._controller.address, "--token", self._token, "--driver", "fake"),
             *("--data-dir", str(self.folder / "data"), "--run-dir", str(self.folder / "run")),
             *("--node-name", self._name, "--log-format", "json", "--reconnect-cap", "0.2"),
             *("--fake-state", str(self.witness.path), "--fake-start", "0.005"),
+            *self._arguments,
         ]
         code = f"import sys\n{self._patch}\nfrom agent.main import command\nsys.exit(command({arguments!r}))"
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.wire.session_pb2 import Assignment, ControllerMessage, Delta, Position
+from moorage.wire.session_pb2 import Assignment, ControllerMessage, Delta, Position, Refused
 from moorage.wire.spec_pb2 import Disconnect, ExecProbe, HealthCheck
 from moorage.wire.store_pb2 import FAILED, HEALTHY, RUNNING, STOPPED
 from tests.integration.agent_world import (
@@ -370,6 +370,23 @@ async def test_cut_off_for_too_long_it_stops_what_asks_for_that(
     await controller.start()
     await until(lambda: controller.ended(told.alloc), "its end told")
     assert controller.statuses[told.alloc].message == "no controller was heard for 0.5 s"
+
+
+async def test_a_controller_that_suspects_a_restore_was_heard_and_its_silence_after_that_counts(
+    controller: ScriptedController, agent: AgentProcess
+) -> None:
+    careful = group()
+    careful.disconnect.CopyFrom(Disconnect(stop_on_node_after_ms=1500))
+    told = assignment(0, spec=careful)
+    controller.assign(told)
+    await running(controller, told.alloc)
+    controller.refuse = Refused(code="restore_suspected", reason="an old backup")
+    await controller.stop()
+    await controller.start()
+    await asyncio.sleep(2.5)
+    assert agent.witness.running() == {name(told.alloc)}
+    await controller.stop()
+    await until(lambda: agent.witness.running() == set(), "the careful one stopped")
 
 
 async def test_a_controller_that_falls_silent_is_left(controller: ScriptedController, agent: AgentProcess) -> None:
