@@ -258,7 +258,7 @@ class _Group:
         return "superseded: its plan was given up" if attempt.abandoned else "superseded: its node was forgotten"
 
     def _failed_on(self, attempts: list[Attempt]) -> tuple[str, ...]:
-        nodes = [a.node for a in reversed(attempts) if a.phase == FAILED or ended_by_itself(a)]
+        nodes = [a.node for a in reversed(attempts) if a.phase == FAILED]
         return tuple(dict.fromkeys(nodes))[:AVOIDED]
 
     def _stop(self, attempt: Attempt, reason: str) -> None:

@@ -4,6 +4,10 @@ A crash loop must cost little: the wait doubles with each failure in a row. The 
 attempt to attempt in its record, and is forgiven once an attempt ran healthy for a while. An agent may have cleared
 the time of health when it reports the end, so one that outlived all that its restart policy could have used up is
 forgiven as well.
+
+An attempt that its node stopped of its own accord (it was cut off for longer than `disconnect.stop_on_node_after`, or
+found a newer attempt) has not failed: the slot is filled again after the plain delay, whatever the policies for
+failures say.
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ def ended_by_itself(attempt: Attempt) -> bool:
 def streak(attempt: Attempt, policy: Reschedule) -> int:
     """Failures in a row of its slot, this ended attempt's own among them where it ended by itself."""
     before = 0 if _forgiven(attempt, policy) else attempt.failures
-    return before + (1 if ended_by_itself(attempt) else 0)
+    return before + (1 if ended_by_itself(attempt) and attempt.phase == FAILED else 0)
 
 
 def _forgiven(attempt: Attempt, policy: Reschedule) -> bool:
@@ -66,7 +70,11 @@ class Retry:
 
 def retry(attempt: Attempt, policy: Reschedule) -> Retry:
     failures = streak(attempt, policy)
-    how = attempt.message or ("ended by itself" if attempt.phase == STOPPED else "failed")
+    if attempt.phase == STOPPED:
+        why = attempt.message or "ended by itself"
+        due = max(attempt.changed_ms, attempt.created_ms) + policy.delay_ms
+        return Retry(due, f"stopped by its node: {why}; next attempt {policy.delay_ms / 1000:g} s after that")
+    how = attempt.message or "failed"
     if policy.never:
         return Retry(None, f"{how}; not replaced: restart.mode is fail")
     if policy.attempts is not None and failures > policy.attempts:

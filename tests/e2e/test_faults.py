@@ -181,6 +181,20 @@ def test_a_partitioned_host_stops_what_it_was_told_to_stop_on_its_own(cluster: C
     wait_exactly(cluster, {"shy": 3}, hold_s=2 * LOST_AFTER_S)
 
 
+def test_what_a_partitioned_host_stopped_is_started_again_when_it_is_back_before_the_replacement(
+    cluster: Cluster, user: User
+) -> None:
+    patient = {"replace_after": "2m", "stop_on_node_after": "2s"}
+    user.apply(service("shy", 3, disconnect=patient, restart={"mode": "fail"}))
+    before = ids(wait_exactly(cluster, {"shy": 3}))
+    host = cluster.hosts[2]
+    cluster.underlay.cut(host.name)
+    wait_for(lambda: not host.containers(), 30, "the far side to stop by itself")
+    cluster.underlay.heal(host.name)
+    after = wait_exactly(cluster, {"shy": 3}, hold_s=2 * LOST_AFTER_S)
+    assert len(ids(after) & before) == 2 and max(each.attempt for each in after) == 2
+
+
 def test_a_drained_node_is_emptied_at_a_bounded_rate_and_filled_no_more(
     cluster: Cluster, user: User, web: list[Running]
 ) -> None:

@@ -154,6 +154,20 @@ async def test_a_node_that_comes_back_in_time_keeps_everything() -> None:
         assert {k.attempt for k in w.records(uid)} == {1}
 
 
+async def test_what_a_node_stopped_while_cut_off_is_started_again_when_it_is_back_in_time() -> None:
+    async with world(("a",)) as w:
+        job = spec(2, disconnect={"replace_after": "10s"}, reschedule={"delay": "100ms"}, restart={"mode": "fail"})
+        uid = await w.apply(job)
+        await w.until(lambda: len(w.running(uid)) == 2)
+        await w.lose("a")
+        await w.until(lambda: len(w.waiting(uid)) == 2)
+        await w.heal("a")
+        for entry in list(w.cache.allocs_of_node("a")):
+            await w.nodes.say(entry, STOPPED, "no controller was heard for 2 s")
+        await w.until(lambda: [entry.attempt for entry in w.running(uid).values()] == [2, 2])
+        assert {entry.decode().failures for entry in w.running(uid).values()} == {0}
+
+
 async def test_a_drain_moves_work_one_at_a_time() -> None:
     async with world() as w:
         uid = await deployed(w, 4, strategy="spread")

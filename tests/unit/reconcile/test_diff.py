@@ -105,12 +105,18 @@ class TestFailure:
         attempts = [failed(0, 1, node="a", stop=True), failed(0, 2, node="b", ago_ms=60_000)]
         assert diff(job(attempts, policy(1)), NOW).place[0].avoid == ("b", "a")
 
-    def test_a_service_that_ends_well_by_itself_is_replaced_with_the_same_backoff(self) -> None:
-        ended = stopped(0, asked=False)
-        decision = diff(job([ended], policy(1)), NOW)
+    def test_what_its_node_stopped_when_cut_off_has_not_failed_and_is_filled_again(self) -> None:
+        """Also with `restart.mode: fail`: there is a slot to fill, and nothing was wrong with it."""
+        ended = stopped(0, asked=False, failures=2, message="no controller was heard for 30 s")
+        given_up = policy(1, reschedule=never(attempts=1))
+        decision = diff(job([ended], given_up), NOW)
         assert placed(decision) == []
         assert decision.later_ms == NOW + 5000
-        assert "ended by itself" in reasons(decision)[0]
+        reason = "stopped by its node: no controller was heard for 30 s; next attempt 5 s after that"
+        assert reasons(decision)[0] == reason
+        due = diff(job([ended], given_up), NOW + 5000)
+        assert placed(due) == [(0, 2)]
+        assert (due.place[0].failures, due.place[0].avoid) == (2, ())
 
     def test_restart_mode_fail_leaves_it_and_says_so(self) -> None:
         decision = diff(job([failed(0, ago_ms=10**9)], policy(1, reschedule=never())), NOW)
