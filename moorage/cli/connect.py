@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from moorage.model.view import Problem
 
 T = TypeVar("T")
+PATIENCE_S = 15.0
+PAUSE_S = 1.0
+NEW_TOKEN = "`moor login` saves another one; `moor context list` shows which controller is meant"
 
 _CODES = {
     400: exits.INVALID,
@@ -53,6 +57,31 @@ def call(ctx: typer.Context, target: Target, work: Callable[[Client], Awaitable[
         raise _first(group) from group
 
 
+def follow(ctx: typer.Context, target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
+    """As `call`, for what goes on until the user has seen enough: Ctrl-C is its ordinary end, and needs no words."""
+    try:
+        return call(ctx, target, work)
+    except KeyboardInterrupt:
+        raise Failure("", code=exits.INTERRUPTED) from None
+
+
+async def patiently(send: Callable[[], Awaitable[T]]) -> T:
+    """A write that may be repeated, while the store is away for a moment: an etcd that starts again, say."""
+    until = time.monotonic() + PATIENCE_S
+    told = False
+    while True:
+        try:
+            return await send()
+        except ApiProblem as error:
+            pause = min(error.retry_after_s or 1.0, PAUSE_S)
+            if error.problem.status != 503 or time.monotonic() + pause > until:
+                raise
+            if not told:
+                told = True
+                sys.stderr.write(f"moor: {_sentence(error.problem)}; trying again for {PATIENCE_S:g} s\n")
+            await asyncio.sleep(pause)
+
+
 async def _with_client(ctx: typer.Context, target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
     transport = _surroundings(ctx).transport
     async with Client(target.url, target.token, target.project, transport=transport) as client:
@@ -75,14 +104,20 @@ def failure_of(error: ApiProblem | Unreachable, about: str = "") -> Failure:
         return Failure(f"{before}{error}", code=exits.UNREACHABLE, hint=hint)
     problem = error.problem
     code = _CODES.get(problem.status, exits.UNREACHABLE)
-    return Failure(f"{before}{_sentence(problem)}", code=code, hint=problem.hint)
+    hint = NEW_TOKEN if problem.status == 401 else problem.hint
+    return Failure(f"{before}{_sentence(problem)}", code=code, hint=hint)
 
 
 def _sentence(problem: Problem) -> str:
     if len(problem.errors) < 2:
-        return (problem.detail or problem.title).rstrip(".")
+        return _as_part((problem.detail or problem.title).rstrip("."))
     lines = [f"{one.path}: {one.message}{f' ({one.suggestion})' if one.suggestion else ''}" for one in problem.errors]
     return "\n  ".join([problem.title, *lines])
+
+
+def _as_part(sentence: str) -> str:
+    """To go on after "moor: "; "URL …" and the like stay as they are."""
+    return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() or sentence[1:2] == " " else sentence
 
 
 def _surroundings(ctx: typer.Context) -> Surroundings:

@@ -21,7 +21,7 @@ TABLE = """Exit codes: 0 done, 1 a difference or a negative answer, 2 wrong usag
 
 
 class Failure(Exception):
-    """Ends the command: one clear sentence, what to do about it, and the exit code."""
+    """Ends the command: one clear sentence (none where nothing went wrong), what to do about it, the exit code."""
 
     def __init__(self, message: str, *, code: int, hint: str = "") -> None:
         super().__init__(message)

@@ -15,11 +15,19 @@ if TYPE_CHECKING:
     from moorage.model import Document
 
 FilesOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--file", "-f", metavar="FILE|DIR|-", help="YAML with any number of documents; may be repeated."),
 ]
 SUFFIXES = (".yaml", ".yml", ".json")
 MOST_BYTES = 16 << 20
+
+
+def named(files: list[str] | None, more: list[str] | None, verb: str) -> list[str]:
+    """What follows `-f`. Raises Failure that says how files are given."""
+    if more or not files:
+        example = " ".join(f"-f {name}" for name in more or ["FILE"])
+        raise exits.usage("files are given with -f", f"`moor {verb} {example}`; a folder or - (standard input) will do")
+    return files
 
 
 def read(names: list[str]) -> list[Document]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ NODE = Kind(
         ("CPU", lambda node, now: _share(node.allocated.cpu_millis, node.capacity.cpu_millis, text.cores)),
         ("MEMORY", lambda node, now: _share(node.allocated.memory_bytes, node.capacity.memory_bytes, text.size)),
         ("LOST", lambda node, now: text.age(node.lost_since_ms or 0, now)),
-        ("MESSAGE", lambda node, now: node.message),
+        ("MESSAGE", lambda node, now: "" if node.message == node_state(node) else node.message),
     ),
     wide=(
         ("DISK", lambda node, now: _share(node.allocated.disk_bytes, node.capacity.disk_bytes, text.size)),
@@ -163,8 +163,14 @@ def kind_of(word: str) -> Kind:
     """Raises Failure with a suggestion."""
     kind = _BY_WORD.get(word.lower())
     if kind is None:
-        raise exits.usage(f"there is no kind {word!r}", text.guess(word, [kind.aliases[0] for kind in KINDS]))
+        known = [kind.aliases[0] for kind in KINDS]
+        hint = text.guess(word, known, f"known are: {', '.join(known)}; a job of that name is job/{word}")
+        raise exits.usage(f"there is no kind {word!r}", hint)
     return kind
+
+
+def is_kind(word: str) -> bool:
+    return word.lower() in _BY_WORD
 
 
 def split(word: str, name: str | None) -> tuple[Kind, str | None]:
@@ -175,6 +181,17 @@ def split(word: str, name: str | None) -> tuple[Kind, str | None]:
     if name is not None:
         raise exits.usage(f"{word!r} has the name already: {name!r} is too much")
     return kind_of(before), after
+
+
+def job_name(words: Sequence[str]) -> str:
+    """`hello`, `job/hello` and `job hello` are the same."""
+    first, *rest = words
+    if len(rest) == 1 and _BY_WORD.get(first.lower()) is JOB:
+        return rest[0]
+    if rest:
+        raise exits.usage(f"one job is meant, not {len(words)}: {' '.join(words)}")
+    kind, slash, name = first.partition("/")
+    return name if slash and _BY_WORD.get(kind.lower()) is JOB else first
 
 
 async def fetch(client: Client, kind: Kind, wanted: Filter) -> Listed[Any]:
@@ -189,7 +206,7 @@ async def fetch(client: Client, kind: Kind, wanted: Filter) -> Listed[Any]:
     return events
 
 
-def watch(client: Client, kind: Kind, wanted: Filter) -> AsyncIterator[WatchEvent[Any]]:
+def watch(client: Client, kind: Kind, wanted: Filter) -> AsyncGenerator[WatchEvent[Any], None]:
     if kind is JOB:
         return client.watch_jobs(project=wanted.project, labels=wanted.labels)
     if kind is ALLOCATION:

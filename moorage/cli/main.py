@@ -86,7 +86,10 @@ def _own(arguments: list[str], environ: Mapping[str, str], transport: Any) -> in
 
 def report(failure: Failure) -> int:
     sys.stdout.flush()
-    sys.stderr.write(f"moor: {failure.message}\n")
+    if failure.message:
+        sys.stderr.write(f"moor: {failure.message}\n")
+    elif sys.stderr.isatty():
+        sys.stderr.write("\n")  # after the terminal's own ^C
     if failure.hint:
         sys.stderr.write(f"  {failure.hint}\n")
     return failure.code

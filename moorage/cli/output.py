@@ -1,6 +1,7 @@
 """Tables for people, JSON and YAML for programs.
 
-A table is as wide as its contents where a program reads it, and never wraps: on a terminal the last column gives way.
+A table is as wide as its contents where a program reads it. On a terminal the last column gives way; where that is not
+enough, lines go on in the next one, since a column that is not shown helps nobody.
 Colour goes by the word in a cell; NO_COLOR and pipes get none.
 """
 
@@ -64,8 +65,8 @@ def console(whole: bool = False) -> Console:
     return Console(file=sys.stdout, width=width, highlight=False)
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """At most `width` wide: the last column is cut for that."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, *, folded: bool = False) -> Table:
+    """At most `width` wide: the last column is cut for that, or `folded` into several lines."""
     from rich.table import Table
     from rich.text import Text
 
@@ -74,30 +75,43 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> T
     for place, title in enumerate(titles):
         widest = max([len(title), *(row[place].cell_len for row in cells)])
         # rich would take from every column what the last one has too much.
-        if place == len(titles) - 1 and widest > width:
+        last = place == len(titles) - 1
+        if last and widest > width:
             widest = max(width, len(title), LEAST)
             for row in cells:
-                row[place].truncate(widest, overflow="ellipsis")
-        found.add_column(title, no_wrap=True, overflow="ellipsis", min_width=widest)
+                if not folded:
+                    row[place].truncate(widest, overflow="ellipsis")
+        found.add_column(title, no_wrap=not (last and folded), overflow="ellipsis", min_width=widest)
         width -= widest + GAP
     for row in cells:
         found.add_row(*row)
     return found
 
 
-def live_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """For a terminal as wide as it is now."""
-    return table(titles, rows, console().width)
+def live_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, folded: bool = False) -> Table:
+    """For a terminal as wide as it is now, with room for the ^C that ends it."""
+    return table(titles, rows, console().width - len("^C"), folded=folded)
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool = False) -> None:
     """Columns in which no row has anything are left out. `whole`: nothing is cut, on a terminal neither."""
     kept = [place for place in range(len(titles)) if not rows or any(row[place] for row in rows)]
     target = console(whole)
-    found = table([titles[place] for place in kept], [[row[place] for place in kept] for row in rows], target.width)
+    shown = [[row[place] for place in kept] for row in rows]
+    if _least([titles[place] for place in kept], shown) > target.width:
+        target, whole = console(True), True
+    found = table([titles[place] for place in kept], shown, target.width)
     with target.capture() as capture:
         target.print(found, soft_wrap=whole)
     say("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _least(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The width that a table needs where its last column has given way."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
+    return sum(width + GAP for width in widths[:-1]) + min(widths[-1], LEAST) if widths else 0
 
 
 def print_data(value: Any, format: Format) -> None:

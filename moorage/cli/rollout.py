@@ -3,7 +3,8 @@
 `judge` looks at one job and says how it stands; `follow` watches the project and asks it at each change. A rollout
 counts as failed when every instance that is not healthy has failed as often as its group allows, but at most three
 times: the controller goes on trying, but whoever waits should hear of it. An instance that fits nowhere is waited for
-until the time is up, and its reason is shown.
+until the time is up, and its reason is shown. Tasks without a health check have to stay up for a moment before their
+job is said to run.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from moorage.cli import exits, output
 from moorage.cli.exits import Failure
 from moorage.cli.text import plain
+from moorage.cli.trial import Stayed, trial_s
 from moorage.cli.watching import states
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from rich.live import Live
 
     from moorage.client import Client
@@ -78,7 +78,8 @@ def _allowed(group: Mapping[str, Any]) -> int:
 def _last_failure(job: JobView) -> str:
     found = [event for event in job.status.events if event.kind == "failed" and event.message]
     latest = max(found, key=lambda event: event.at_ms, default=None)
-    if latest is None or latest.message in job.status.message:
+    told = [waiting.reason for group in job.status.groups for waiting in group.waiting if waiting.reason]
+    if latest is None or any(reason in latest.message for reason in told) or latest.message in job.status.message:
         return ""
     return f" (last: {plain(latest.message)})"
 
@@ -109,7 +110,8 @@ class Progress:
 
     def show(self, standings: Mapping[str, str]) -> None:
         if self._live is not None:
-            self._live.update(output.live_table(["JOB", ""], [[name, words] for name, words in standings.items()]))
+            rows = [[name, words] for name, words in standings.items()]
+            self._live.update(output.live_table(["JOB", ""], rows, folded=True))
             return
         for name, words in standings.items():
             if self._told.get(name) != words:
@@ -125,28 +127,46 @@ async def follow(client: Client, applied: Iterable[JobView], timeout_s: float) -
     with Progress() as shown:
         try:
             async with asyncio.timeout(timeout_s):
-                await _until_settled(client, wanted, standings, shown)
+                ran_s = await _until_settled(client, wanted, standings, shown)
         except TimeoutError:
             going = "; ".join(f"job {n}: {s.words}" for n, s in standings.items() if s.state == "going")
-            hint = "the controller goes on trying; `moor explain JOB` says why an instance waits"
+            name = next(n for n, s in standings.items() if s.state == "going")
+            hint = f"the controller goes on trying; `moor explain {name}` and `moor describe job {name}` tell more"
             raise Failure(f"the time is up: {going}", code=exits.TIMEOUT, hint=hint) from None
-    failed = [f"job {name} failed: {s.words}" for name, s in standings.items() if s.state == "failed"]
+    failed = {name: f"job {name} failed: {s.words}" for name, s in standings.items() if s.state == "failed"}
     for name, standing in standings.items():
         if standing.state == "done":
-            output.say(f"job {name} runs: {standing.words.removeprefix('running, ')} after {shown.elapsed_s:.1f} s")
+            output.say(f"job {name} runs: {standing.words.removeprefix('running, ')} after {ran_s:.1f} s")
     if failed:
-        hint = "`moor describe job NAME` and `moor logs NAME` tell more; the controller goes on trying"
-        raise Failure("\n  ".join(failed), code=exits.ROLLOUT_FAILED, hint=hint)
+        name = next(iter(failed))
+        hint = f"`moor describe job {name}` and `moor logs {name}` tell more; the controller goes on trying"
+        raise Failure("\n  ".join(failed.values()), code=exits.ROLLOUT_FAILED, hint=hint)
 
 
 async def _until_settled(
     client: Client, wanted: Mapping[str, JobView], standings: dict[str, Standing], shown: Progress
+) -> float:
+    """When it was so, in seconds from the beginning."""
+    stayed = Stayed(max((trial_s(job) for job in wanted.values()), default=0.0), lambda: shown.elapsed_s)
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(_read(client, wanted, standings, shown, stayed), name="rollout")
+        await asyncio.wait([reading, stayed.settled], return_when=asyncio.FIRST_COMPLETED)
+        reading.cancel()
+    return stayed.since_s
+
+
+async def _read(
+    client: Client,
+    wanted: Mapping[str, JobView],
+    standings: dict[str, Standing],
+    shown: Progress,
+    stayed: Stayed,
 ) -> None:
-    found = cast("AsyncGenerator[Mapping[str, JobView], None]", states(client.watch_jobs(), lambda job: job.name))
-    async with aclosing(found):
+    async with aclosing(states(client.watch_jobs(), lambda job: job.name)) as found:
         async for jobs in found:
             for name, job in wanted.items():
                 standings[name] = judge(jobs.get(name), job)
-            shown.show({name: standing.words for name, standing in standings.items()})
-            if all(standing.state != "going" for standing in standings.values()):
-                return
+            told = {standing.state for standing in standings.values()}
+            stayed.note(settled="going" not in told, at_once="failed" in told)
+            on_trial = " (no health check: does it stay up?)" if stayed.on_trial else ""
+            shown.show({name: standing.words + on_trial for name, standing in standings.items()})

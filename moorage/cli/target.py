@@ -39,8 +39,12 @@ def resolve(environ: Mapping[str, str], context: str | None = None, project: str
             hint = "`./dev up` starts one here; `moor login --url URL` or $MOOR_URL and $MOOR_TOKEN name another"
             raise Failure("no controller is known", code=exits.USAGE, hint=hint)
         chosen = known.get(name)
+    url = (url or chosen.url).rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        where = f"of context {name}" if name else "in $MOOR_URL"
+        raise exits.usage(f"the URL {where} is none: {url!r}", "it begins with http:// or https://")
     return Target(
-        url=(url or chosen.url).rstrip("/"),
+        url=url,
         token=token or chosen.token,
         project=project or environ.get("MOOR_PROJECT") or chosen.project,
         context=name,

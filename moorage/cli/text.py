@@ -33,6 +33,11 @@ def age(since_ms: int, now: int) -> str:
     return f"{seconds // 86_400}d"
 
 
+def clock(at_ms: int) -> str:
+    """The time of day here."""
+    return time.strftime("%H:%M:%S", time.localtime(at_ms / 1000))
+
+
 def cores(millis: int) -> str:
     return f"{millis / 1000:.2f}".rstrip("0").rstrip(".")
 
@@ -66,6 +71,6 @@ def seconds(duration: str) -> float:
     return found
 
 
-def guess(word: str, known: Collection[str]) -> str:
+def guess(word: str, known: Collection[str], otherwise: str = "") -> str:
     near = get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else otherwise or f"known are: {', '.join(known)}"

@@ -47,9 +47,11 @@ def controller(surroundings: Surroundings, context: str | None) -> tuple[dict[st
     try:
         return _ask(target), ""
     except urllib.error.HTTPError as error:
-        return None, f"{target.url} answered {error.code} {error.reason}"
+        token = " (the token is not valid; `moor login` saves another one)" if error.code == 401 else ""
+        return None, f"{target.url} answered {error.code} {error.reason}{token}"
     except (OSError, ValueError) as error:
-        return None, f"{target.url} cannot be reached: {getattr(error, 'reason', error)}"
+        beneath = getattr(error, "reason", error)
+        return None, f"{target.url} cannot be reached: {getattr(beneath, 'strerror', None) or beneath}"
 
 
 def _ask(target: Target) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from moorage.cli import changes, exits, files, output, rollout
 from moorage.cli.app import EPILOG, application
-from moorage.cli.connect import call, failure_of, target_of
+from moorage.cli.connect import call, failure_of, patiently, target_of
 from moorage.cli.exits import Failure
 from moorage.cli.options import ContextOption, DetachOption, ProjectOption, TimeoutOption, duration
 from moorage.client import ApiProblem, Client, Unreachable
@@ -23,7 +23,8 @@ app = application()
 @app.command(epilog=EPILOG)
 def apply(
     ctx: typer.Context,
-    file: files.FilesOption,
+    file: files.FilesOption = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="…", hidden=True)] = None,
     project: ProjectOption = None,
     context: ContextOption = None,
     detach: DetachOption = False,
@@ -35,7 +36,7 @@ def apply(
     All files are checked before anything is written. Applying the same again changes nothing.
     """
     limit_s = duration(timeout)
-    documents = files.read(file)
+    documents = files.read(files.named(file, more, "apply"))
     target = target_of(ctx, context, project)
     if dry_run:
         call(ctx, target, lambda client: changes.show(client, documents))
@@ -55,7 +56,7 @@ def apply(
 async def _put(client: Client, document: Document) -> JobView:
     about = f"{document.source}:{document.line}: job {document.name}"
     try:
-        applied = await client.put_job(files.spec_of(document))
+        applied = await patiently(lambda: client.put_job(files.spec_of(document)))
     except (ApiProblem, Unreachable) as error:
         raise failure_of(error, about) from error
     version = "" if applied.action == "unchanged" else f" (version {applied.job.version})"

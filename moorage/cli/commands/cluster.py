@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import output
+from moorage.cli import exits, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
+from moorage.cli.exits import Failure
 from moorage.cli.output import Format
 from moorage.client import Client
 
@@ -19,7 +20,7 @@ from moorage.cli.options import ContextOption, FormatOption
 app = application(help="Show the cluster; accept a restored store.", no_args_is_help=True)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Tell who leads, and whether the store is trusted.")
 def status(ctx: typer.Context, format: FormatOption = Format.table, context: ContextOption = None) -> None:
     """Tell which cluster this is, who leads it, and whether its store is trusted."""
 
@@ -33,8 +34,12 @@ def status(ctx: typer.Context, format: FormatOption = Format.table, context: Con
     call(ctx, target_of(ctx, context), work)
 
 
-@app.command("accept-restore", epilog=EPILOG)
-def accept_restore(ctx: typer.Context, context: ContextOption = None) -> None:
+@app.command("accept-restore", epilog=EPILOG, short_help="Take a restored store for the truth.")
+def accept_restore(
+    ctx: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Also where the store is not suspected.")] = False,
+    context: ContextOption = None,
+) -> None:
     """Take a store that was restored from a backup for the truth.
 
     A new generation begins. What agents run and the restored store knows goes on; what it does not know is listed by
@@ -42,6 +47,9 @@ def accept_restore(ctx: typer.Context, context: ContextOption = None) -> None:
     """
 
     async def work(client: Client) -> None:
+        if not force and not (await client.cluster()).restore_suspected:
+            hint = "`--force` begins a new generation all the same, for agents not heard since a restore"
+            raise Failure("the store is trusted: there is no restore to accept", code=exits.CONFLICT, hint=hint)
         view = await client.accept_restore()
         output.say(f"the restored store is accepted: generation {view.generation} begins")
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, cast
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moorage.cli import exits, files, kinds, output
 from moorage.cli.app import EPILOG, application
-from moorage.cli.connect import call, target_of
+from moorage.cli.connect import call, failure_of, patiently, target_of
 from moorage.cli.exits import Failure
 from moorage.cli.options import ContextOption, DetachOption, ProjectOption, TimeoutOption, duration
 from moorage.cli.rollout import Progress
 from moorage.cli.watching import states
-from moorage.client import Client
+from moorage.client import ApiProblem, Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from moorage.model.view import JobView
 
 app = application()
@@ -31,7 +29,7 @@ GOES_ON = "interrupted; the deletion goes on on the server: `moor get jobs -w` f
 def delete(
     ctx: typer.Context,
     kind: Annotated[str | None, typer.Argument(metavar="KIND")] = None,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None,
     file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="FILE|DIR|-")] = None,
     project: ProjectOption = None,
     context: ContextOption = None,
@@ -49,11 +47,12 @@ def delete(
         if what is kinds.ALLOCATION:
             await _stop(client, chosen)
             return
-        doomed = {name: await client.delete_job(name) for name in chosen}
-        for name in doomed:
-            output.say(f"job {name} is being deleted")
-        if not detach:
+        doomed, missing = await _delete(client, chosen)
+        if doomed and not detach:
             await _until_gone(client, doomed, limit_s)
+        if missing:
+            hint = f"{'the others are deleted; ' if doomed else ''}`moor get jobs` lists what there is"
+            raise Failure(f"there is no job {', '.join(map(repr, missing))}", code=exits.NOT_FOUND, hint=hint)
 
     try:
         call(ctx, target_of(ctx, context, project), work)
@@ -83,6 +82,21 @@ async def _stop(client: Client, names: list[str]) -> None:
         output.say(f"allocation {stopped.id} ({stopped.name}) is being stopped; its place is filled again")
 
 
+async def _delete(client: Client, names: list[str]) -> tuple[dict[str, JobView], list[str]]:
+    """What is being deleted, and what of it is not there: that does not save the others."""
+    doomed, missing = {}, []
+    for name in dict.fromkeys(names):
+        try:
+            doomed[name] = await patiently(partial(client.delete_job, name))
+        except ApiProblem as error:
+            if error.problem.status != 404:
+                raise failure_of(error, f"job {name}") from error
+            missing.append(name)
+        else:
+            output.say(f"job {name} is being deleted")
+    return doomed, missing
+
+
 async def _until_gone(client: Client, doomed: dict[str, JobView], limit_s: float) -> None:
     left = dict(doomed)
     with Progress() as shown:
@@ -100,8 +114,7 @@ async def _until_gone(client: Client, doomed: dict[str, JobView], limit_s: float
 
 
 async def _watch(client: Client, left: dict[str, JobView], shown: Progress) -> None:
-    found = cast("AsyncGenerator[Mapping[str, JobView], None]", states(client.watch_jobs(), lambda job: job.name))
-    async with aclosing(found):
+    async with aclosing(states(client.watch_jobs(), lambda job: job.name)) as found:
         async for jobs in found:
             for name in list(left):
                 job = jobs.get(name)

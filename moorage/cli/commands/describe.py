@@ -26,7 +26,7 @@ app = application()
 def describe(
     ctx: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="job, allocation or node; or job/NAME.")],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
     project: ProjectOption = None,
     context: ContextOption = None,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from moorage.cli import changes, exits, files
@@ -14,9 +16,13 @@ app = application()
 
 @app.command(epilog=EPILOG)
 def diff(
-    ctx: typer.Context, file: files.FilesOption, project: ProjectOption = None, context: ContextOption = None
+    ctx: typer.Context,
+    file: files.FilesOption = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="…", hidden=True)] = None,
+    project: ProjectOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Show what `apply` would change. Nothing is written. Exit code 0: nothing, 1: something, above 1: an error."""
-    documents = files.read(file)
+    documents = files.read(files.named(file, more, "diff"))
     if call(ctx, target_of(ctx, context, project), lambda client: changes.show(client, documents)):
         raise typer.Exit(exits.DIFFERENT)

@@ -9,6 +9,7 @@ import typer
 from moorage.cli import kinds, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
+from moorage.cli.connect import follow as keep_following
 from moorage.cli.kinds import EVENT, Filter
 from moorage.cli.live import show_live
 from moorage.cli.options import ContextOption, FormatOption, ProjectOption
@@ -44,4 +45,4 @@ def events(
         else:
             output.say("no events")
 
-    call(ctx, target_of(ctx, context, project), work)
+    (keep_following if follow else call)(ctx, target_of(ctx, context, project), work)

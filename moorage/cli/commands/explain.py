@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import output
+from moorage.cli import kinds, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
 from moorage.cli.output import Format
@@ -22,7 +22,7 @@ app = application()
 @app.command(epilog=EPILOG)
 def explain(
     ctx: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB")],
+    job: Annotated[list[str], typer.Argument(metavar="JOB")],
     nodes: Annotated[bool, typer.Option("--nodes", help="What each node says, for instances that run, too.")] = False,
     format: FormatOption = Format.table,
     project: ProjectOption = None,
@@ -30,8 +30,10 @@ def explain(
 ) -> None:
     """Tell why each instance of a job is where it is, or what it waits for and what each node says to that."""
 
+    name = kinds.job_name(job)
+
     async def work(client: Client) -> None:
-        view = await client.explain_job(job.removeprefix("job/"))
+        view = await client.explain_job(name)
         if format.for_people:
             show(view, nodes)
         else:

@@ -8,7 +8,7 @@ import typer
 
 from moorage.cli import kinds, output
 from moorage.cli.app import EPILOG, application
-from moorage.cli.connect import call, target_of
+from moorage.cli.connect import call, follow, target_of
 from moorage.cli.kinds import Filter, Kind
 from moorage.cli.live import show_live
 from moorage.cli.options import ContextOption, FormatOption, LabelsOption, ProjectOption
@@ -26,7 +26,7 @@ app = application()
 def get(
     ctx: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="jobs, allocations, nodes or events; or job/NAME.")],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
     format: FormatOption = Format.table,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on and show changes.")] = False,
     labels: LabelsOption = None,
@@ -47,19 +47,22 @@ def get(
         else:
             await _list(client, what, wanted, format)
 
-    call(ctx, target_of(ctx, context, project), work)
+    (follow if watch else call)(ctx, target_of(ctx, context, project), work)
 
 
 async def _list(client: Client, kind: Kind, wanted: Filter, format: Format) -> None:
     views = await kinds.fetch(client, kind, wanted)
-    _print(kind, views, kinds.page(views), format)
+    project = "" if kind is kinds.NODE else wanted.project or ("" if kind is kinds.EVENT else client.project)
+    where = f" in project {project}" if project else ""
+    with_labels = f" with labels {wanted.labels}" if wanted.labels else ""
+    _print(kind, views, kinds.page(views), format, where + with_labels)
 
 
-def _print(kind: Kind, views: list[View], data: Any, format: Format) -> None:
+def _print(kind: Kind, views: list[View], data: Any, format: Format, where: str = "") -> None:
     if not format.for_people:
         output.print_data(data, format)
     elif not views:
-        output.say(f"no {kind.aliases[0]}")
+        output.say(f"no {kind.aliases[0]}{where}")
     else:
         now, wide = now_ms(), format is Format.wide
         output.print_table(kind.titles(wide), [kind.row(view, now, wide) for view in views])

@@ -25,7 +25,7 @@ ProjectOption = Annotated[str, typer.Option("--project", "-p", help="Project of 
 def login(
     ctx: typer.Context,
     url: UrlOption,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Of the context.")] = "default",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the context.")] = "default",
     token: TokenOption = None,
     project: ProjectOption = contexts.DEFAULT_PROJECT,
 ) -> None:

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
-from collections.abc import Mapping
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import exits, kinds, text
+from moorage.cli import exits, kinds, tasklogs, text
 from moorage.cli.app import EPILOG, application
-from moorage.cli.connect import call, failure_of, target_of
+from moorage.cli.connect import call, target_of
+from moorage.cli.connect import follow as keep_following
 from moorage.cli.exits import Failure
-from moorage.cli.lines import Prefixed, colours
 from moorage.cli.options import ContextOption, ProjectOption, duration
-from moorage.cli.watching import states
-from moorage.client import ApiProblem, Client, Unreachable
+from moorage.cli.tasklogs import ENDED, Wanted
+from moorage.client import ApiProblem, Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from moorage.model.view import AllocationView
 
 app = application()
 _ID = re.compile(r"[0-9a-f]{1,16}")
-ENDED = ("stopped", "failed")
-
-
-class Wanted:
-    """What of each stream."""
-
-    def __init__(self, task: str | None, follow: bool, tail: int, timestamps: bool, since_ms: int) -> None:
-        self.task = task
-        self.follow = follow
-        self.tail = tail
-        self.timestamps = timestamps
-        self.since_ms = since_ms
 
 
 @app.command(epilog=EPILOG)
 def logs(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="JOB|ALLOCATION", help="A job, an id, or job/group/index.")],
+    name: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB|ALLOCATION", help="A job, job/group, job/group/index, or an allocation's id."),
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only of this task.")] = None,
     tail: Annotated[int, typer.Option("--tail", "-n", metavar="LINES", help="Only the last ones; -1: all.")] = -1,
@@ -53,100 +38,83 @@ def logs(
     project: ProjectOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Print what tasks wrote. Of a job: of all its allocations, each line with the name of its own."""
+    """Print what tasks wrote. Of a job: of all its allocations, each line with the name of its own.
+
+    A task that was restarted is read from its newest start on; `-f` goes on over restarts and moves.
+    """
     since_ms = text.now_ms() - int(duration(since) * 1000) if since else 0
     wanted = Wanted(task, follow, tail, timestamps, since_ms)
-    call(ctx, target_of(ctx, context, project), lambda client: _print(client, name, wanted))
+    kind, what = _split(name)
+    run = keep_following if follow else call
+    run(ctx, target_of(ctx, context, project), lambda client: _print(client, kind, what, wanted))
 
 
-async def _print(client: Client, name: str, wanted: Wanted) -> None:
-    job = name.removeprefix("job/")
-    allocs = [] if "/" in job else await client.list_allocations(job=job)
-    if allocs or job != name:
-        await _print_job(client, job, allocs, wanted)
-    elif "/" in name or (_ID.fullmatch(name) and not await _is_job(client, name)):
-        alloc = await client.get_allocation(await kinds.allocation_id(client, name))
-        streams = _streams(alloc, wanted.task)
-        await _all(client, alloc, streams, wanted, prefixed=len(streams) > 1)
+def _split(words: list[str]) -> tuple[kinds.Kind | None, str]:
+    """The kind, where it is said, and what follows it: `hello`, `job/hello`, `job hello`, `alloc hello/web/0`."""
+    first, *rest = words
+    if len(rest) > 1:
+        raise exits.usage(f"one job or allocation is meant, not {len(words)}: {' '.join(words)}")
+    before, slash, after = first.partition("/")
+    if rest:
+        return _kind(first), rest[0]
+    if slash and kinds.is_kind(before) and after:
+        return _kind(before), after
+    return None, first
+
+
+def _kind(word: str) -> kinds.Kind:
+    kind = kinds.kind_of(word)
+    if kind not in (kinds.JOB, kinds.ALLOCATION):
+        raise exits.usage(f"{kind.aliases[0]} write no logs", "`moor logs JOB` or `moor logs ALLOCATION`")
+    return kind
+
+
+async def _print(client: Client, kind: kinds.Kind | None, name: str, wanted: Wanted) -> None:
+    job, *place = name.split("/")
+    if kind is not kinds.ALLOCATION and not place:
+        allocs = await client.list_allocations(job=job)
+        if allocs or kind is kinds.JOB or not _ID.fullmatch(name) or await tasklogs.exists(client, name):
+            await _print_job(client, job, allocs, [], wanted)
+            return
+    if len(place) == 1 and kind is not kinds.ALLOCATION:
+        await _print_job(client, job, await client.list_allocations(job=job), place, wanted)
+    elif wanted.follow and len(place) == 2:
+        await kinds.allocation_id(client, name)  # a slot that does not exist is said so
+        await tasklogs.follow(client, job, lambda alloc: alloc.name == name, wanted, prefixed=False)
     else:
-        await _print_job(client, job, allocs, wanted)
+        await _print_one(client, await _allocation(client, name), wanted)
 
 
-async def _is_job(client: Client, name: str) -> bool:
+async def _print_one(client: Client, alloc: AllocationView, wanted: Wanted) -> None:
+    if wanted.follow and alloc.phase not in ENDED:
+        await tasklogs.follow(client, alloc.job, lambda one: one.id == alloc.id, wanted, prefixed=False, once=True)
+    else:
+        await tasklogs.print_all(client, alloc, wanted, prefixed=False)
+
+
+async def _allocation(client: Client, name: str) -> AllocationView:
     try:
-        await client.get_job(name)
+        return await client.get_allocation(await kinds.allocation_id(client, name))
     except ApiProblem as error:
-        if error.problem.status != 404:
+        if error.problem.status not in (400, 404):
             raise
-        return False
-    return True
+        hint = "`moor get jobs` and `moor get allocations` list them"
+        raise Failure(f"there is no job or allocation {name!r}", code=exits.NOT_FOUND, hint=hint) from None
 
 
-async def _print_job(client: Client, job: str, allocs: list[AllocationView], wanted: Wanted) -> None:
+async def _print_job(client: Client, job: str, allocs: list[AllocationView], group: list[str], wanted: Wanted) -> None:
+    """Of all, or of those of one group."""
     if not allocs:
         await client.get_job(job)  # one that does not exist is said so
+    mine = [alloc for alloc in allocs if group in ([], [alloc.group])]
+    if allocs and not mine:
+        groups = sorted({alloc.group for alloc in allocs})
+        raise Failure(f"job {job} has no group {group[0]!r}", code=exits.NOT_FOUND, hint=text.guess(group[0], groups))
     if wanted.follow:
-        await _follow_job(client, job, wanted)
+        await tasklogs.follow(client, job, lambda alloc: group in ([], [alloc.group]), wanted, prefixed=True)
         return
-    live = [alloc for alloc in allocs if alloc.phase not in ENDED] or allocs
+    live = [alloc for alloc in mine if alloc.phase not in ENDED] or mine
     if not live:
         raise Failure(f"job {job} has no allocations yet", code=exits.NOT_FOUND, hint=f"`moor explain {job}` says why")
-    for alloc in sorted(live, key=lambda one: (one.group, one.index, one.attempt)):
-        await _all(client, alloc, _streams(alloc, wanted.task), wanted, prefixed=True)
-
-
-async def _follow_job(client: Client, job: str, wanted: Wanted) -> None:
-    """Allocations that come later are followed as well."""
-    found = cast(
-        "AsyncGenerator[Mapping[str, AllocationView], None]",
-        states(client.watch_allocations(job=job), lambda alloc: alloc.id),
-    )
-    begun: set[str] = set()
-    async with asyncio.TaskGroup() as group, aclosing(found):
-        async for allocs in found:
-            for alloc in allocs.values():
-                if alloc.phase == "running" and alloc.id not in begun:
-                    begun.add(alloc.id)
-                    streams = _streams(alloc, wanted.task)
-                    group.create_task(_all(client, alloc, streams, wanted, prefixed=True), name=f"logs-{alloc.id}")
-
-
-def _streams(alloc: AllocationView, task: str | None) -> list[str]:
-    """Names of tasks; empty for the only one, where the node has not told any yet."""
-    names = [one.name for one in alloc.tasks]
-    if task is None:
-        return names or [""]
-    if names and task not in names:
-        raise Failure(
-            f"allocation {alloc.name} has no task {task!r}", code=exits.NOT_FOUND, hint=text.guess(task, names)
-        )
-    return [task]
-
-
-async def _all(client: Client, alloc: AllocationView, tasks: list[str], wanted: Wanted, *, prefixed: bool) -> None:
-    async with asyncio.TaskGroup() as group:
-        for task in tasks:
-            label = f"{alloc.name}{f' {task}' if len(tasks) > 1 else ''}" if prefixed else ""
-            group.create_task(_one(client, alloc, task, wanted, label), name=f"logs-{alloc.id}-{task}")
-
-
-async def _one(client: Client, alloc: AllocationView, task: str, wanted: Wanted, label: str) -> None:
-    written = Prefixed(label, colours(sys.stdout))
-    try:
-        async for channel, data in client.logs(
-            alloc.id,
-            task=task,
-            follow=wanted.follow,
-            tail=wanted.tail,
-            timestamps=wanted.timestamps,
-            since_ms=wanted.since_ms,
-        ):
-            written.write(channel, data)
-    except (ApiProblem, Unreachable) as error:
-        failure = failure_of(error, f"logs of {alloc.name}")
-        if not label:
-            raise failure from error
-        # One of many: the others are worth reading all the same.
-        sys.stderr.write(f"moor: {failure.message}\n")
-    finally:
-        written.close()
+    for alloc in tasklogs.in_order(live):
+        await tasklogs.print_all(client, alloc, wanted, prefixed=True)

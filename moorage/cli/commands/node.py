@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moorage.model.view import NodeView
 
 app = application(help="Cordon, uncordon, drain or forget nodes. `moor get nodes` lists them.", no_args_is_help=True)
-Names = Annotated[list[str], typer.Argument(metavar="NODE...", help="Names or ids.")]
+Names = Annotated[list[str], typer.Argument(metavar="NODE", help="Names or ids.")]
 ASK_AGAIN_S = 0.5
 
 
@@ -35,7 +35,7 @@ def uncordon(ctx: typer.Context, nodes: Names, context: ContextOption = None) ->
     _patch(ctx, context, nodes, "takes work again", cordoned=False, draining=False)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Move everything off nodes, and wait until they are empty.")
 def drain(
     ctx: typer.Context,
     nodes: Names,
@@ -60,7 +60,7 @@ def drain(
         raise Failure(message, code=exits.INTERRUPTED) from None
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Forget nodes that are lost for good.")
 def forget(ctx: typer.Context, nodes: Names, detach: DetachOption = False, context: ContextOption = None) -> None:
     """Forget nodes that are lost for good, and what ran there; their instances are placed elsewhere."""
 
@@ -107,7 +107,8 @@ async def _until_empty(client: Client, nodes: list[str], limit_s: float) -> None
             hint = "the drain goes on; `moor get allocations` and `moor explain JOB` say what waits and why"
             raise Failure(f"the time is up: still there: {rest}", code=exits.TIMEOUT, hint=hint) from None
     for name in nodes:
-        output.say(f"node {name} is drained after {shown.elapsed_s:.1f} s")
+        again = f"`moor node uncordon {name}` gives it work again"
+        output.say(f"node {name} is drained after {shown.elapsed_s:.1f} s; {again}")
 
 
 async def _until_forgotten(client: Client, node: NodeView, tries: int = 60) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from moorage.cli import exits, output, rollout
 from moorage.cli.app import EPILOG, application
-from moorage.cli.connect import call, target_of
+from moorage.cli.connect import call, patiently, target_of
 from moorage.cli.exits import Failure
 from moorage.cli.options import ContextOption, DetachOption, ProjectOption, TimeoutOption, duration
 from moorage.client import Client
@@ -16,11 +16,12 @@ from moorage.client import Client
 app = application()
 
 
-@app.command(epilog=EPILOG)
+# An unknown option may be a negative number, which deserves an answer of its own.
+@app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})
 def scale(
     ctx: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB[/GROUP][=N]")],
-    count: Annotated[int | None, typer.Argument(metavar="[N]")] = None,
+    count: Annotated[str | None, typer.Argument(metavar="N")] = None,
     group: Annotated[str | None, typer.Option("--group", "-g", help="Needed where a job has several.")] = None,
     project: ProjectOption = None,
     context: ContextOption = None,
@@ -33,7 +34,7 @@ def scale(
 
     async def work(client: Client) -> None:
         chosen = named or await _only_group(client, name)
-        scaled = await client.scale_job(name, chosen, number)
+        scaled = await patiently(lambda: client.scale_job(name, chosen, number))
         output.say(f"job {name}: group {chosen} shall have {number}")
         if not detach:
             await rollout.follow(client, [scaled], limit_s)
@@ -44,19 +45,24 @@ def scale(
         raise Failure(rollout.GOES_ON, code=exits.INTERRUPTED) from None
 
 
-def parse(word: str, count: int | None, group: str | None) -> tuple[str, str | None, int]:
+def parse(word: str, count: str | None, group: str | None) -> tuple[str, str | None, int]:
     """Job, group if one is named, count. Raises Failure."""
-    left, equals, right = word.partition("=")
+    left, equals, right = word.removeprefix("job/").partition("=")
     name, slash, inner = left.partition("/")
     if (equals and count is not None) or (slash and group is not None):
         raise exits.usage(f"{word!r} says it already: give each thing once")
-    if equals:
-        if not right.isdecimal():
-            raise exits.usage(f"{right!r} is not a number of instances", f"like `moor scale {left}=3`")
-        count = int(right)
-    if count is None or count < 0:
-        raise exits.usage("how many? A number from 0 on is needed", f"like `moor scale {left} 3`")
-    return name, inner or group, count
+    return name, inner or group, _number(right if equals else count, left)
+
+
+def _number(word: str | None, job: str) -> int:
+    like = f"like `moor scale {job} 3`"
+    if word is None:
+        raise exits.usage("how many? A number from 0 on is needed", like)
+    if word.isdecimal():
+        return int(word)
+    if word.startswith("-") and not word[1:].isdecimal():
+        raise exits.usage(f"no such option: {word}", "see `moor scale --help`")
+    raise exits.usage(f"{word!r} is not a number of instances: it is a whole one from 0 on", like)
 
 
 async def _only_group(client: Client, name: str) -> str:

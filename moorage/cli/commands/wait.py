@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from moorage.cli.watching import states
 from moorage.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    pass
 
 app = application()
 Condition = Callable[[Any], bool]  # of the object, or of None where there is none
@@ -68,7 +68,7 @@ CONDITIONS: Mapping[str, Mapping[str, Condition]] = {
 def wait(
     ctx: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="KIND/NAME")],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
     condition: Annotated[str, typer.Option("--for", metavar="STATE", help="running, deleted, ready, drained …")] = "",
     timeout: TimeoutOption = "5m",
     project: ProjectOption = None,
@@ -102,8 +102,10 @@ def _condition(kind: Kind, word: str) -> Condition:
     if known is None:
         raise exits.usage("events are not waited for", "`moor events -f` tells them as they happen")
     if word not in known:
-        say = f"--for what? {kind.name}s can be: {', '.join(known)}" if not word else text.guess(word, list(known))
-        raise exits.usage(f"a {kind.name} is never {word!r}" if word else "--for is needed", say)
+        article = "an" if kind.name[0] in "aeiou" else "a"
+        if not word:
+            raise exits.usage("wait for what?", f"--for STATE; {article} {kind.name} can be: {', '.join(known)}")
+        raise exits.usage(f"{article} {kind.name} is never {word!r}", text.guess(word, list(known)))
     return known[word]
 
 
@@ -112,9 +114,7 @@ async def _until(client: Client, kind: Kind, name: str, holds: Condition, seen: 
     if holds is CONDITIONS["node"]["drained"]:
         await _ask_until(client, name, holds, seen)
         return
-    events = kinds.watch(client, kind, Filter())
-    found = cast("AsyncGenerator[Mapping[str, Any], None]", states(events, kind.key))
-    async with aclosing(found):
+    async with aclosing(states(kinds.watch(client, kind, Filter()), kind.key)) as found:
         async for objects in found:
             seen[0] = next((view for view in objects.values() if chosen(kind, view, name)), None)
             if holds(seen[0]):

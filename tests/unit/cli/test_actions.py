@@ -67,12 +67,22 @@ def test_delete_says_what_is_missing_or_not_to_be_deleted(moor: Moor, arguments:
     assert result.err.startswith("moor: ")
 
 
+def test_one_that_is_not_there_does_not_save_the_others(moor: Moor, api: FakeApi) -> None:
+    api.on(f"DELETE {JOBS}/nope", problem(404, "not_found", "There is no job 'nope'."))
+    api.on(f"DELETE {JOBS}/hello", job(phase="deleting"))
+
+    result = moor("delete", "job", "nope", "hello", "--detach")
+
+    assert (result.code, result.out) == (4, "job hello is being deleted\n")
+    assert result.err.startswith("moor: there is no job 'nope'\n  the others are deleted")
+
+
 def test_what_is_not_there_cannot_be_deleted(moor: Moor, api: FakeApi) -> None:
     api.on(f"DELETE {JOBS}/hello", problem(404, "not_found", "There is no job 'hello'.", "In project 'default'."))
 
     result = moor("delete", "job", "hello")
 
-    assert (result.code, result.err) == (4, "moor: There is no job 'hello'\n  In project 'default'.\n")
+    assert (result.code, result.err) == (4, "moor: there is no job 'hello'\n  `moor get jobs` lists what there is\n")
 
 
 @pytest.mark.parametrize(
@@ -99,12 +109,23 @@ def test_scale_asks_which_group_where_there_are_several(moor: Moor, api: FakeApi
 
 
 @pytest.mark.parametrize(
-    "arguments", [("hello",), ("hello=x",), ("hello=1", "2"), ("hello/a", "1", "-g", "b"), ("hello", "--", "-1")]
+    ("arguments", "says"),
+    [
+        (("hello",), "how many?"),
+        (("hello=x",), "'x' is not a number of instances"),
+        (("hello", "-1"), "'-1' is not a number of instances: it is a whole one from 0 on"),
+        (("hello", "1.5"), "'1.5' is not a number of instances"),
+        (("hello", "--detatch"), "no such option: --detatch"),
+        (("hello=1", "2"), "says it already"),
+        (("hello/a", "1", "-g", "b"), "says it already"),
+    ],
 )
 def test_a_scale_that_is_not_one_is_refused_before_anything_is_asked(
-    moor: Moor, api: FakeApi, arguments: tuple[str, ...]
+    moor: Moor, api: FakeApi, arguments: tuple[str, ...], says: str
 ) -> None:
-    assert moor("scale", *arguments).code == 2
+    result = moor("scale", *arguments)
+
+    assert (result.code, says in result.err) == (2, True), result.err
     assert api.calls == []
 
 
@@ -154,7 +175,7 @@ def test_a_wait_that_is_over_says_how_things_stood(moor: Moor, api: FakeApi) -> 
     ("arguments", "hint"),
     [
         (("job/x", "--for", "runing"), "did you mean running?"),
-        (("job/x",), "--for what? jobs can be: running"),
+        (("job/x",), "wait for what?\n  --for STATE; a job can be: running"),
         (("job",), "like `moor wait job/NAME"),
         (("event/x", "--for", "y"), "moor events -f"),
         (("job/x", "--for", "running", "--timeout", "soon"), "is not a duration"),
@@ -164,6 +185,16 @@ def test_a_wait_for_what_never_comes_is_refused(moor: Moor, arguments: tuple[str
     result = moor("wait", *arguments)
 
     assert (result.code, hint in result.err) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("hello",), ("job/hello",), ("job", "hello"), ("jobs/hello",)])
+def test_explain_takes_a_job_in_every_way_that_other_commands_do(
+    moor: Moor, api: FakeApi, words: tuple[str, ...]
+) -> None:
+    api.on(f"GET {JOBS}/hello/explain", {"project": "default", "job": "hello", "slots": []})
+
+    assert moor("explain", *words).out == "job hello wants no instances\n"
+    assert moor("explain", *words, "more").code == 2
 
 
 def test_explain_tells_why_and_once_per_group_what_the_nodes_say(moor: Moor, api: FakeApi) -> None:
@@ -225,7 +256,7 @@ def test_a_node_that_is_connected_is_not_forgotten(moor: Moor, api: FakeApi) -> 
 
     result = moor("node", "forget", "h1")
 
-    assert (result.code, result.err) == (5, "moor: Node 'h1' is connected\n  Drain it first.\n")
+    assert (result.code, result.err) == (5, "moor: node 'h1' is connected\n  Drain it first.\n")
 
 
 def test_the_cluster_and_a_restored_store(moor: Moor, api: FakeApi) -> None:
@@ -239,6 +270,17 @@ def test_the_cluster_and_a_restored_store(moor: Moor, api: FakeApi) -> None:
     assert "Nodes:             2 of 3 ready" in out
     assert "Agents get nothing new until `moor cluster accept-restore`" in out
     assert moor("cluster", "accept-restore").out == "the restored store is accepted: generation 2 begins\n"
+
+
+def test_a_store_that_is_trusted_has_no_restore_to_accept_unless_one_insists(moor: Moor, api: FakeApi) -> None:
+    trusted = ClusterView(id="c-1", generation=2, revision=5, nodes=3, nodes_ready=3)
+    api.on("GET /v1/cluster", trusted).on("POST /v1/cluster/accept-restore", trusted)
+
+    result = moor("cluster", "accept-restore")
+
+    assert (result.code, "there is no restore to accept" in result.err, "--force" in result.err) == (5, True, True)
+    assert "POST /v1/cluster/accept-restore" not in api.calls
+    assert moor("cluster", "accept-restore", "--force").code == 0
 
 
 def test_the_cluster_tells_what_is_wrong_with_its_store(moor: Moor, api: FakeApi) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from moorage.cli import trial
 from moorage.cli.files import spec_of
 from moorage.cli.rollout import judge
 from moorage.model import load_documents, parse_job
+from moorage.model.view import WaitingView
 from tests.unit.cli.conftest import Moor
 from tests.unit.cli.fake import (
     BOOKMARK,
@@ -74,6 +77,54 @@ def test_what_is_sent_means_the_same_as_the_file() -> None:
             assert parse_job(spec_of(document)) == document.model
 
 
+UNCHECKED = {"update": {"min_healthy": "50ms"}, "groups": {"web": {"count": 3, "tasks": {"server": {"health": None}}}}}
+
+
+def test_tasks_without_a_health_check_have_to_stay_up_for_a_moment(moor: Moor, api: FakeApi, hello: str) -> None:
+    def then(phase: Any, **values: Any) -> dict[str, Any]:
+        return put(job(phase=phase, spec=UNCHECKED, **values))
+
+    api.on(PUT, applied(job(phase="pending", spec=UNCHECKED), "created"))
+    crashed = then("degraded", groups=[group(healthy=0, failed=9)], message="web: server exited with code 3")
+    api.on_watch(JOBS, RESET, then("running"), SYNCED, crashed)
+    result = moor("apply", "-f", hello)
+    assert (result.code, "server exited with code 3" in result.err) == (9, True)
+
+    api.on_watch(JOBS, RESET, then("running"), SYNCED)
+    result = moor("apply", "-f", hello)
+    assert result.code == 0
+    assert "does it stay up?" in result.out
+
+
+@pytest.mark.parametrize(
+    ("spec", "phase", "trial_s"),
+    [
+        (UNCHECKED, "pending", 0.05),
+        (UNCHECKED, "running", 0.0),
+        ({**UNCHECKED, "update": {"min_healthy": "10s"}}, "pending", 3.0),
+        ({"groups": {"web": {"count": 1, "tasks": {"server": {"health": {"tcp": {}}}}}}}, "pending", 0.0),
+        ({"groups": {"web": {"count": 0, "tasks": {"server": {}}}}}, "pending", 0.0),
+        ({"groups": {"web": {"update": {"min_healthy": "1s"}, "tasks": {"server": {}}}}}, "pending", 1.0),
+    ],
+)
+def test_how_long_a_job_is_on_trial(spec: dict[str, Any], phase: Any, trial_s: float) -> None:
+    assert trial.trial_s(job(phase=phase, spec=spec)) == trial_s
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for(
+    moor: Moor, api: FakeApi, hello: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorage.cli.connect.PAUSE_S", 0.01)
+    away = problem(503, "store_unavailable", "The store does not answer.")
+    api.on(PUT, away, away, applied(job(), "created"))
+    result = moor("apply", "-f", hello, "--detach")
+    assert (result.code, result.err) == (0, "moor: the store does not answer; trying again for 15 s\n")
+
+    monkeypatch.setattr("moorage.cli.connect.PATIENCE_S", 0.05)
+    api.on(PUT, away)
+    assert moor("apply", "-f", hello, "--detach").code == 7
+
+
 def test_an_unchanged_job_that_runs_is_done_at_once(moor: Moor, api: FakeApi, hello: str) -> None:
     api.on(PUT, applied(job(), "unchanged")).on_watch(JOBS, RESET, put(job()), SYNCED)
 
@@ -97,7 +148,16 @@ def test_a_rollout_whose_instances_all_fail_ends_with_the_reason_and_code_9(
 
     assert result.code == 9
     assert "moor: job hello failed: web: 3 failed (last: image busybox:1 not found)" in result.err
-    assert "moor logs" in result.err
+    assert "`moor logs hello`" in result.err
+
+
+def test_a_reason_is_not_told_twice(moor: Moor, api: FakeApi, hello: str) -> None:
+    waiting = group(healthy=0, failed=9).model_copy(update={"waiting": [WaitingView(index=0, reason="exited with 3")]})
+    failed = event("web/0 on h1: exited with 3", kind="failed")
+    failing = job(phase="deploying", groups=[waiting], message="web: 1 of 3 wait: exited with 3", events=[failed])
+    api.on(PUT, applied(job(phase="pending"), "updated")).on_watch(JOBS, RESET, put(failing), SYNCED)
+
+    assert moor("apply", "-f", hello).err.count("exited with 3") == 1
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,10 @@ def test_an_allocation_by_its_name_is_its_newest_attempt(moor: Moor, api: FakeAp
 
 def test_nodes_show_what_is_reserved_and_why_nothing_is_placed(moor: Moor, api: FakeApi) -> None:
     lost = node("h2", phase="lost", schedulable=False, message="lost: no heartbeat", lost_since_ms=1)
-    api.on_list("/v1/nodes", [node(), node("h3", cordoned=True), node("h4", cordoned=True, draining=True), lost])
+    api.on_list(
+        "/v1/nodes",
+        [node(), node("h3", cordoned=True, message="cordoned"), node("h4", cordoned=True, draining=True), lost],
+    )
 
     rows = cells(moor("get", "nodes").out)
 
@@ -117,7 +120,7 @@ def test_labels_and_projects_go_into_the_request(moor: Moor, api: FakeApi) -> No
 
     result = moor("get", "jobs", "-l", "team=web", "-p", "shop")
 
-    assert (result.code, result.out) == (0, "no jobs\n")
+    assert (result.code, result.out) == (0, "no jobs in project shop with labels team=web\n")
     assert api.asked[0].url.params["labels"] == "team=web"
     assert api.asked[0].headers["authorization"] == "Bearer moor_id_secret"
 
@@ -143,7 +146,7 @@ def test_watching_prints_a_line_per_change_where_a_program_reads(moor: Moor, api
         ["hello", "running"],
         ["hello", "deleted"],
     ]
-    assert (result.code, result.err) == (6, "moor: Not any more\n")
+    assert (result.code, result.err) == (6, "moor: not any more\n")
 
 
 def test_watching_as_json_prints_the_events_of_the_api(moor: Moor, api: FakeApi) -> None:
@@ -236,6 +239,32 @@ def test_on_a_terminal_the_last_column_is_cut_and_every_other_one_is_whole(moor:
     assert plain[1].split()[:4] == ["a-name-of-some-length", "degraded", "3/3", "2"]
     assert plain[1].endswith("…")
     assert "\x1b[33mdegraded" in lines[1]
+
+
+def test_where_a_terminal_is_too_narrow_lines_go_on_and_no_column_is_lost(moor: Moor, api: FakeApi) -> None:
+    api.on_list(ALLOCATIONS, [alloc(ports={"http": 20001}, why="best fit")])
+
+    out = moor("get", "allocs", "-o", "wide", columns=40).out
+
+    assert ("http=20001" in out, "best fit" in out) == (True, True)
+
+
+def test_a_watch_that_is_refused_prints_no_titles(moor: Moor, api: FakeApi) -> None:
+    api.on(f"WATCH {JOBS}", problem(401, "unauthenticated", "The token is not valid (any more)."))
+
+    result = moor("get", "jobs", "-w")
+
+    assert (result.code, result.out) == (6, "")
+    assert result.err.startswith("moor: the token is not valid (any more)\n  `moor login`")
+
+
+def test_followed_events_carry_the_time_of_day_which_stays_true(moor: Moor, api: FakeApi) -> None:
+    api.on("WATCH /v1/events", Lines([RESET, put(event(at_ms=3_600_000)), SYNCED], ends=True), problem(403, "f", "No."))
+
+    rows = cells(moor("events", "-f").out)
+
+    assert rows[0][0] == "TIME"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", rows[1][0])
 
 
 def test_no_color_is_respected(moor: Moor, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:

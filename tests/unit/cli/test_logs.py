@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from moorage.client import ApiProblem, Client
-from moorage.model.view import Problem, TaskView
+from moorage.model.view import AllocationView, Problem, TaskView
 from tests.unit.cli.conftest import Moor
-from tests.unit.cli.fake import ALLOCATIONS, JOBS, RESET, SYNCED, FakeApi, Lines, alloc, job, problem, put
+from tests.unit.cli.fake import ALLOCATIONS, JOBS, RESET, SYNCED, FakeApi, Lines, alloc, gone, job, problem, put
 
 SERVER, SIDE = TaskView(name="server", state="running"), TaskView(name="side", state="running")
 
@@ -83,7 +83,7 @@ def test_one_unreachable_node_does_not_hide_the_others(moor: Moor, api: FakeApi,
     result = moor("logs", "hello")
 
     assert (result.code, result.out) == (0, "hello/web/1 | here\n")
-    assert "moor: logs of hello/web/0: The node is lost\n" in result.err
+    assert "moor: logs of hello/web/0: the node is lost\n" in result.err
 
 
 def test_of_one_allocation_trouble_is_the_answer(moor: Moor, api: FakeApi, streams: Streams) -> None:
@@ -91,7 +91,7 @@ def test_of_one_allocation_trouble_is_the_answer(moor: Moor, api: FakeApi, strea
 
     result = moor("logs", "0a")
 
-    assert (result.code, result.err) == (7, "moor: logs of hello/web/0: The node is lost\n")
+    assert (result.code, result.err) == (7, "moor: logs of hello/web/0: the node is lost\n")
 
 
 def test_following_a_job_takes_up_allocations_that_come_later(moor: Moor, api: FakeApi, streams: Streams) -> None:
@@ -104,7 +104,73 @@ def test_following_a_job_takes_up_allocations_that_come_later(moor: Moor, api: F
     result = moor("logs", "-f", "hello")
 
     assert sorted(result.out.splitlines()) == ["hello/web/0 | one", "hello/web/1 | two"]
-    assert (result.code, result.err) == (6, "moor: Not any more\n")
+    assert (result.code, result.err) == (6, "moor: not any more\n")
+
+
+def test_following_goes_on_with_the_container_of_a_restart_and_says_nothing_twice(
+    moor: Moor, api: FakeApi, streams: Streams
+) -> None:
+    def run(container: str, state: str) -> AllocationView:
+        return alloc("0a", tasks=[TaskView(name="server", state=state, container=container)])
+
+    api.on_list(ALLOCATIONS, [run("c1", "running")])
+    events = [RESET, put(run("c1", "running")), SYNCED, put(run("c1", "backoff")), put(run("c2", "running"))]
+    api.on(f"WATCH {ALLOCATIONS}", Lines(events, ends=True), problem(403, "forbidden", "Not any more."))
+    streams.written = {("0a", "server"): [(1, b"started\n")]}
+
+    result = moor("logs", "-f", "hello", "--tail", "5")
+
+    assert result.out.splitlines() == ["hello/web/0 | started"] * 2
+    assert [asked["tail"] for asked in streams.asked] == [5, -1]
+
+
+def test_following_one_allocation_ends_with_it(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    going = alloc("0a", tasks=[SERVER])
+    api.on_list(ALLOCATIONS, []).on(f"GET {ALLOCATIONS}/0a", going)
+    api.on_watch(ALLOCATIONS, RESET, put(going), SYNCED, put(alloc("0a", tasks=[SERVER], phase="failed")))
+    streams.written = {("0a", "server"): [(1, b"bye\n")]}
+
+    result = moor("logs", "-f", "0a")
+
+    assert (result.code, result.out) == (0, "bye\n")
+
+
+def test_following_a_job_ends_with_it(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    api.on_list(ALLOCATIONS, [alloc("0a", tasks=[SERVER])])
+    api.on_watch(ALLOCATIONS, RESET, put(alloc("0a", tasks=[SERVER])), SYNCED, gone("0a"))
+    streams.written = {("0a", "server"): [(1, b"bye\n")]}
+
+    assert moor("logs", "-f", "hello").out == "hello/web/0 | bye\n"
+
+
+@pytest.mark.parametrize("words", [("hello/web",), ("job", "hello"), ("alloc", "hello/web/0"), ("alloc/0a",), ("0a",)])
+def test_every_way_to_say_whose_logs(moor: Moor, api: FakeApi, streams: Streams, words: tuple[str, ...]) -> None:
+    mine, other = alloc("0a", tasks=[SERVER]), alloc("0b", tasks=[SERVER], group="db", name="hello/db/0")
+    api.on(f"GET {ALLOCATIONS}/0a", mine)
+    api.on_list(ALLOCATIONS, [] if words == ("0a",) else [mine, other])
+    streams.written = {("0a", "server"): [(1, b"mine\n")], ("0b", "server"): [(1, b"other\n")]}
+
+    out = moor("logs", *words).out
+
+    assert "mine" in out
+    assert ("other" in out) == (words == ("job", "hello"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("nodes", "h1"), 2, "nodes write no logs"),
+        (("hello", "web", "0"), 2, "one job or allocation is meant"),
+        (("hello/wbe",), 4, "did you mean web?"),
+        (("alloc", "zzz"), 4, "there is no job or allocation 'zzz'"),
+    ],
+)
+def test_logs_of_what_has_none(moor: Moor, api: FakeApi, words: tuple[str, ...], code: int, says: str) -> None:
+    api.on_list(ALLOCATIONS, [alloc("0a", tasks=[SERVER])])
+
+    result = moor("logs", *words)
+
+    assert (result.code, says in result.err) == (code, True), result.err
 
 
 def test_a_task_that_is_not_there_gets_a_suggestion(moor: Moor, api: FakeApi, streams: Streams) -> None:

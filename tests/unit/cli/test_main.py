@@ -81,6 +81,16 @@ def daemon(arguments: list[str]) -> int:
     return 40 + len(arguments)
 
 
+def test_ctrl_c_is_the_ordinary_end_of_watching_and_needs_no_words(moor: Moor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moorage.cli.connect.call", interrupt)
+
+    for command in (("get", "jobs", "-w"), ("events", "-f"), ("logs", "-f", "hello")):
+        assert (moor(*command).code, moor(*command).err) == (130, "")
+
+
 def test_commands_of_other_distributions_get_the_rest_of_the_arguments(
     moor: Moor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +238,25 @@ def test_a_broken_file_of_contexts_is_said_to_be_one(moor: Moor, environ: dict[s
     result = moor("context", "list")
 
     assert (result.code, "is not a file of contexts" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["apply", "diff"])
+def test_a_file_without_its_flag_is_told_how_to_be_given(moor: Moor, verb: str) -> None:
+    result = moor(verb, "hello.yaml")
+
+    assert (result.code, f"`moor {verb} -f hello.yaml`" in result.err) == (2, True)
+
+
+def test_a_name_in_the_place_of_a_kind_is_told_how_to_be_given(moor: Moor) -> None:
+    assert "a job of that name is job/hello" in moor("describe", "hello").err
+
+
+def test_a_url_that_is_none_is_said_before_anything_is_tried(moor: Moor, environ: dict[str, str]) -> None:
+    environ["MOOR_URL"] = "127.0.0.1:7070"
+
+    result = moor("get", "jobs")
+
+    assert (result.code, result.err.splitlines()[0]) == (2, "moor: the URL in $MOOR_URL is none: '127.0.0.1:7070'")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
