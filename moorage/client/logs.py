@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from moorage.client.errors import ApiProblem, Unreachable, refusal
+from moorage.client.transport import reason
 from moorage.model.view import Problem
 
 STDOUT, STDERR = 1, 2
@@ -53,4 +54,4 @@ async def _once(url: str, token: str, path: str, params: dict[str, str]) -> Asyn
         found = {name.lower(): value for name, value in response.headers.raw_items()}
         raise refusal(response.status_code, found, bytes(response.body or b"")) from None
     except (OSError, TimeoutError, ConnectionClosedError, InvalidHandshake) as error:
-        raise Unreachable(url, str(error) or type(error).__name__) from error
+        raise Unreachable(url, reason(error)) from error

@@ -7,6 +7,7 @@ one again is the caller's decision. What only the leader can do is sent on to wh
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -90,8 +91,20 @@ class Transport:
             raise self.unreachable(error) from error
 
     def unreachable(self, error: Exception) -> Unreachable:
-        reason = str(error) or type(error).__name__
-        return Unreachable(self.url, "no answer in time" if isinstance(error, httpx.TimeoutException) else reason)
+        return Unreachable(
+            self.url, "no answer in time" if isinstance(error, httpx.TimeoutException) else reason(error)
+        )
+
+
+def reason(error: BaseException) -> str:
+    """What the system said beneath all the libraries ("connection refused"); else what the last of them says."""
+    beneath: BaseException | None = error
+    while beneath is not None:
+        if isinstance(beneath, OSError) and beneath.errno is not None:
+            words = os.strerror(beneath.errno) if beneath.errno > 0 else str(beneath.strerror)
+            return words[:1].lower() + words[1:]
+        beneath = beneath.__cause__ or beneath.__context__
+    return str(error) or type(error).__name__
 
 
 def _check(response: httpx.Response, body: bytes) -> None:

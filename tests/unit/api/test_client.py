@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 
 import httpx
 import pytest
 
 from moorage.client import ApiProblem, Client, Unreachable
+from moorage.client.transport import reason
 from moorage.model.view import Problem
 
 VERSION = {"version": "1", "protocol": 1, "cluster_id": "c", "controller_id": "x", "leader": True}
@@ -84,6 +86,17 @@ async def test_nobody_there_is_unreachable_and_says_the_url() -> None:
     async with client(answer) as api:
         with pytest.raises(Unreachable, match=r"http://api\.test cannot be reached: connection refused"):
             await api.version()
+
+
+def test_the_reason_is_what_the_system_said_beneath_all_libraries() -> None:
+    refused = ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 7070)")
+    outer = httpx.ConnectError("All connection attempts failed")
+    outer.__cause__ = OSError("All connection attempts failed")
+    outer.__cause__.__cause__ = refused
+
+    assert reason(outer) == "connection refused"
+    assert reason(socket.gaierror(-2, "Name or service not known")) == "name or service not known"
+    assert reason(ValueError("odd")) == "odd"
 
 
 async def test_an_answer_that_is_not_the_apis_is_a_problem_as_well() -> None:
