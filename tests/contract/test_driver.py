@@ -548,7 +548,7 @@ async def test_the_parent_cgroup_goes_when_the_last_task_has(docker: DockerBench
     handle = await started(docker, *SLEEP)
     groups = Cgroups()
     assert not groups.remove(docker.parent("a1"))
-    assert (await docker.driver.stats(handle)).pids == 1
+    assert (await docker.driver.stats(handle)).pids >= 1  # runc's own may still be on their way out
     await docker.driver.destroy(handle)
     assert groups.remove(docker.parent("a1"))
     assert "a1" not in groups.names(docker.private.cgroup_root.strip("/"))
