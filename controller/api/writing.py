@@ -66,5 +66,5 @@ async def patiently(deps: ApiDeps, answer: Awaitable[T]) -> T:
         raise Refused(
             STORE_FULL,
             "The store's space is used up; nothing was written.",
-            hint="What runs keeps running. Space is freed by deleting jobs and by a larger quota of etcd.",
+            hint="What runs keeps running. `moor cluster status` says more; MOOR_ETCD_QUOTA sets the room.",
         ) from error

@@ -138,6 +138,8 @@ class Cluster:
                 agent(self.folder, Several(self.controllers), number, self.controllers[0].token("agent"))
             )
             await self.agents[-1].start()
+        async with self.controllers[0].client() as client:
+            await eventually(lambda: ready(client, self._wanted_agents), "all nodes are ready", 60)
 
     async def end(self) -> None:
         for one in self.agents:
@@ -197,6 +199,10 @@ def service(count: int, image: str = "busybox:1", **more: Any) -> dict[str, Any]
     task = {"container": {"image": image, "command": ["sleep", "100000"]}, "resources": {"cpu": "10m", "memory": "8Mi"}}
     group = {"count": count, "networks": "none", "tasks": {"server": task}, "reschedule": {"delay": "100ms"}}
     return {"update": {"min_healthy": "50ms", "max_parallel": 2}, "groups": {"web": group}, **more}
+
+
+async def ready(client: Client, nodes: int) -> bool:
+    return [node.phase for node in await client.list_nodes()] == ["ready"] * nodes
 
 
 async def eventually(condition: Callable[[], Awaitable[object]], what: str, seconds: float = 20) -> None:

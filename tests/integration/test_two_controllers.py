@@ -12,9 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from moorage.client import Client
 from tests.integration.agent_world import ROOT
-from tests.integration.processes import Cluster, ControllerProcess, agent, cluster, eventually, insist, service
+from tests.integration.processes import Cluster, ControllerProcess, agent, cluster, eventually, insist, ready, service
 
 pytestmark = pytest.mark.etcd
 
@@ -65,8 +64,8 @@ async def test_the_one_that_follows_answers_reads_takes_writes_and_leads_to_the_
         await client.scale_job("shop", "web", 2)
         await pair.runs(client, {"shop": 2})
         assert (await client.cluster()).leader_url == leader.url
-        said = [data async for _, data in client.logs(one.id)]
-        assert said == [] or all(isinstance(data, bytes) for data in said)  # found, on the leader
+        async for _ in client.logs(one.id):
+            pass  # whatever it says: the leader, who holds the session, was found
     assert await sessions(leader) == 2
     assert await sessions(follower) == 0
 
@@ -109,7 +108,3 @@ async def test_when_the_leader_is_killed_the_other_takes_over_and_nothing_restar
         assert (await client.version()).leader, "who came back follows"
         await eventually(lambda: ready(client, 2), "both nodes are ready")
         assert len(pair.starts()) == 6
-
-
-async def ready(client: Client, nodes: int) -> bool:
-    return [node.phase for node in await client.list_nodes()] == ["ready"] * nodes
