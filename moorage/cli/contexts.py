@@ -10,6 +10,7 @@ its owner can read it, and it is replaced as a whole, so that an interrupted wri
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -108,8 +109,18 @@ def remove(name: str, environ: Mapping[str, str] | None = None) -> bool:
     if name not in known.named:
         return False
     rest = {other: context for other, context in known.named.items() if other != name}
-    save(Contexts("" if known.current == name else known.current, rest), environ)
+    if rest:
+        save(Contexts("" if known.current == name else known.current, rest), environ)
+    else:
+        _clear_away(location(environ))
     return True
+
+
+def _clear_away(path: Path) -> None:
+    """A file without contexts says nothing, and a folder that held nothing else was made for it."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _context(entry: Any) -> Context:

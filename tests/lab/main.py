@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib
 import os
 import subprocess
@@ -18,6 +19,8 @@ HERE = Path(__file__).resolve().parents[2]
 CALLED_FROM = Path(os.environ.get("MOOR_DEV_CALLED_FROM", HERE))
 BENCHMARKS = ("deploy", "churn", "fleet")
 
+AFTERWARDS = {"up": ", `./dev down` removes everything"}
+
 FAST = ["tests/unit", "tests/golden", "tests/contract", "tests/integration"]
 SUITES = {
     "fast": [*FAST],
@@ -31,9 +34,7 @@ def main(arguments: list[str]) -> int:
     try:
         return VERBS[verb](rest)
     except KeyboardInterrupt:
-        print(
-            f"\ninterrupted; `./dev {verb}` again goes on from here, `./dev down` removes everything", file=sys.stderr
-        )
+        print(f"\ninterrupted; `./dev {verb}` again goes on from here{AFTERWARDS.get(verb, '')}", file=sys.stderr)
         return 130
     except (RuntimeError, TimeoutError) as error:
         print(f"dev: {error}", file=sys.stderr)
@@ -42,13 +43,29 @@ def main(arguments: list[str]) -> int:
 
 def up(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev up")
-    parser.add_argument("--hosts", type=int, default=None, help="1: this machine itself; 2 to 5: network namespaces")
+    parser.add_argument(
+        "--hosts", type=int, default=None, metavar="N", help="1: this machine itself; 2 to 5: network namespaces"
+    )
     given = parser.parse_args(arguments)
     if given.hosts is not None and not 1 <= given.hosts <= 5:
         parser.error(f"--hosts takes 1 to 5, not {given.hosts}")
     steps = Steps()
     install_missing(steps, packages.FOR_A_CLUSTER)
-    return trial.up(given.hosts, HERE, steps)
+    return one_at_a_time(lambda: trial.up(given.hosts, HERE, steps))
+
+
+def one_at_a_time(act: Callable[[], int]) -> int:
+    """There is one such cluster a machine, whichever tree it is made from. A lock on a folder leaves no file behind."""
+    folder = os.open("/run", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another `./dev up` or `./dev down` is at work: waiting for it", flush=True)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        return act()
+    finally:
+        os.close(folder)
 
 
 def install_missing(steps: Steps, wanted: dict[str, str]) -> None:
@@ -79,14 +96,24 @@ def bench(arguments: list[str]) -> int:
     return result
 
 
+def alone(verb: str, act: Callable[[], int]) -> Callable[[list[str]], int]:
+    """A verb that takes no arguments: one that is not understood must not be ignored, least of all by `down`."""
+
+    def run(arguments: list[str]) -> int:
+        argparse.ArgumentParser(prog=f"./dev {verb}").parse_args(arguments)
+        return act()
+
+    return run
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "up": up,
-    "down": lambda _: trial.down(Steps()),
-    "status": lambda _: trial.status(),
+    "down": alone("down", lambda: one_at_a_time(lambda: trial.down(Steps()))),
+    "status": alone("status", trial.status),
     "test": test,
     "bench": bench,
-    "check": lambda _: check(HERE),
-    "generate": lambda _: generate(HERE),
+    "check": alone("check", lambda: check(HERE)),
+    "generate": alone("generate", lambda: generate(HERE)),
 }
 
 

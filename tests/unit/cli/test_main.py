@@ -207,6 +207,22 @@ def test_contexts_are_listed_chosen_and_removed(moor: Moor, environ: dict[str, s
     assert contexts.load(environ).current == ""
 
 
+def test_the_last_context_takes_the_file_and_its_folder_with_it(moor: Moor, environ: dict[str, str]) -> None:
+    folder = Path(environ["MOOR_CONFIG"]).parent
+    contexts.write("dev", url="http://a", token="t", environ=environ)
+    contexts.write("prod", url="http://b", token="t", environ=environ)
+    moor("context", "remove", "dev")
+    assert contexts.load(environ).named.keys() == {"prod"}
+
+    moor("context", "remove", "prod")
+    assert not folder.exists()
+
+    contexts.write("dev", url="http://a", token="t", environ=environ)
+    (folder / "other").touch()
+    moor("context", "remove", "dev")
+    assert [path.name for path in folder.iterdir()] == ["other"]
+
+
 def test_flags_overrule_the_environment_which_overrules_the_current_context(environ: dict[str, str]) -> None:
     contexts.write("dev", url="http://dev", token="t1", project="a", environ=environ)
     contexts.write("prod", url="http://prod", token="t2", environ=environ)

@@ -31,7 +31,7 @@ def test_hello_becomes_what_agents_run() -> None:
     assert "$MOOR_PORT_http" in task.container.command[2]
     assert (task.resources.cpu_millis, task.resources.cpu_limit_millis) == (250, 250)
     assert task.resources.memory_limit_bytes == 64 << 20
-    assert task.health.http == wire.HttpProbe(port="http", path="/index.html")
+    assert task.health.http == wire.HttpProbe(port="http", path="/")
     assert compiled.disconnect == wire.Disconnect(replace_after_ms=30_000, stop_on_node_after_ms=-1)
     assert compiled.template_hash == template_hashes(job)["web"]
 
