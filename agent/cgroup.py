@@ -94,13 +94,20 @@ class Cgroups:
 
     def remove(self, parent: str) -> bool:
         """Take an empty parent away; False where something still lives in it. One that is gone is no error."""
-        if parent.endswith(".slice") and self._stop_slice(parent):
-            return True
         relative = directory(parent)
+        if parent.endswith(".slice"):
+            if self.populated(relative):
+                return False  # systemd would end what lives in it
+            if self._stop_slice(parent):
+                return True
         removed = [
             _remove_directory(tree / relative) for tree in self._trees()
         ]  # in every tree, whatever the others say
         return all(removed)
+
+    def populated(self, directory: str) -> bool:
+        """Whether a process lives in it, or in a cgroup below it."""
+        return any(_read(procs).strip() for tree in self._trees() for procs in (tree / directory).rglob("cgroup.procs"))
 
     def names(self, root_directory: str) -> list[str]:
         """The parents that exist below a root."""

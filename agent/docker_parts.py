@@ -24,7 +24,7 @@ def docker_parts(settings: Settings, who: Identity) -> tuple[ContainerDriver, At
     netns = settings.run_dir / "netns"
     attachments = KernelAttachments(netns, driver, cgroups, cgroup_root=settings.cgroup_root)
     given = Capacity(settings.cpu_millis, settings.memory_bytes, settings.disk_bytes)
-    share = settings.cgroup_root.strip("/") if settings.cpu_millis else ""  # one of several nodes on this machine
+    share = attachments.cgroup_root if settings.cpu_millis else None  # one of several nodes on this machine
     keeper = FactsKeeper(
         driver,
         SystemClock(),

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import structlog
 
 from agent.cgroup import Cgroups
-from agent.drivers.protocol import Driver
+from agent.drivers.protocol import Driver, DriverFacts
 from agent.fingerprint import Capacity, fingerprint
 from agent.usage import UsageReader
 from moorage.kit.clock import Clock
@@ -17,6 +17,7 @@ from moorage.wire.store_pb2 import NodeFacts
 
 HEALTHY_S = 15.0
 UNHEALTHY_S = 1.0
+PATIENCE_S = 3.0  # with an engine that takes the question and does not answer
 
 log = structlog.get_logger()
 
@@ -45,9 +46,10 @@ class FactsKeeper:
         self._parent_of = parent_of
         self._cgroups = Cgroups()
         self._last: NodeFacts | None = None
+        self._asking: asyncio.Task[DriverFacts] | None = None
 
     async def read(self) -> NodeFacts:
-        drivers = {self._driver.name: await self._driver.fingerprint()}
+        drivers = {self._driver.name: await self._ask_driver()}
         self._last = await asyncio.to_thread(
             fingerprint,
             self._name,
@@ -58,6 +60,17 @@ class FactsKeeper:
             labels=self._labels,
         )
         return self._last
+
+    async def _ask_driver(self) -> DriverFacts:
+        """A hung engine must not keep a node from its session: its question stays open, and it counts as away."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._driver.fingerprint(), name="fingerprint")
+        done, _ = await asyncio.wait([self._asking], timeout=PATIENCE_S)
+        if not done:
+            why = f"it has not answered within {PATIENCE_S:g} s"
+            return DriverFacts(healthy=False, missing={self._driver.name: why})
+        asked, self._asking = self._asking, None
+        return asked.result()
 
     async def watch(self, changed: Callable[[NodeFacts], None]) -> None:
         """An engine that is away is looked for more often than one that is there."""

@@ -146,6 +146,7 @@ class Hands:
         assignment, task = self._row.assignment, self._seen.tasks[name]
         run = self._row.state.runs.get(name) or Run()
         if task.presence is Presence.ENDED:
+            self._attachment = await self._host.attachments.attach(assignment.alloc, assignment.spec.network)
             run = await self._next_run(name, run, task)
         parent = self._host.attachments.cgroup_parent(assignment.alloc)
         what = launch(assignment, self._spec(name), run.number, parent, self._host.identity)

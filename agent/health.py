@@ -74,16 +74,21 @@ def pause_s(check: HealthCheck, verdict: Verdict, rng: random.Random) -> float:
 
 async def _ask(check: HealthCheck, probe: Callable[[], Awaitable[None]], verdict: Verdict, *, in_grace: bool) -> None:
     try:
-        async with asyncio.timeout(check.timeout_ms / 1000):
-            await probe()
+        await probe()
     except EngineAway:
         return
-    except TimeoutError:
-        verdict.failed(f"no answer within {check.timeout_ms} ms", limit=check.failures, in_grace=in_grace)
     except (ProbeFailed, OSError, DriverError) as error:
         verdict.failed(str(error), limit=check.failures, in_grace=in_grace)
     else:
         verdict.passed()
+
+
+async def within(timeout_ms: int, probe: Callable[[], Awaitable[None]]) -> None:
+    try:
+        async with asyncio.timeout(timeout_ms / 1000):
+            await probe()
+    except TimeoutError:
+        raise ProbeFailed(f"no answer within {timeout_ms} ms") from None
 
 
 async def tcp(open_socket: OpenSocket, port: int) -> None:
@@ -105,6 +110,7 @@ async def http(open_socket: OpenSocket, port: int, path: str, wanted: list[int])
 
 
 async def command(run: RunCommand, arguments: list[str], timeout_s: float) -> None:
+    """The time counts from the command's start: waiting for a turn at the engine is not the task's failure."""
     code, output = await run(arguments, timeout_s)
     if code != 0:
         text = output.decode(errors="replace").strip()[-200:]

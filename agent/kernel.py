@@ -46,10 +46,13 @@ class KernelAttachments:
     def cgroup_parent(self, alloc: str) -> str:
         return cgroup.parent(alloc, self._cgroup_driver or cgroup.CGROUPFS, self._cgroup_root)
 
+    def cgroup_root(self) -> str:
+        """The directory of what all allocations have in common."""
+        return cgroup.root_directory(self._cgroup_driver or cgroup.CGROUPFS, self._cgroup_root)
+
     async def held(self) -> list[str]:
         provider = await self._ready()
-        root = cgroup.root_directory(self._cgroup_driver, self._cgroup_root)
-        return sorted({*await provider.names(), *map(_alloc, self._cgroups.names(root))})
+        return sorted({*await provider.names(), *map(_alloc, self._cgroups.names(self.cgroup_root()))})
 
     async def socket(self, alloc: str, network: NetworkMode.ValueType) -> socket.socket:
         if network == NETWORK_HOST:

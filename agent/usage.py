@@ -6,7 +6,7 @@ Cheap enough for every heartbeat: some six small files an allocation, no call to
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from agent.cgroup import Cgroups, directory
@@ -16,17 +16,19 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class UsageReader:
-    """`share` names the cgroup that stands for this node where several nodes share one machine; "" is all of it."""
+    """`share` names the cgroup that stands for this node where several nodes share one machine; None is all of it."""
 
-    def __init__(self, cgroups: Cgroups, disk: Path, *, proc: Path = Path("/proc"), share: str = "") -> None:
+    def __init__(
+        self, cgroups: Cgroups, disk: Path, *, proc: Path = Path("/proc"), share: Callable[[], str] | None = None
+    ) -> None:
         self._cgroups = cgroups
         self._disk = disk
         self._proc = proc
         self._share = share
 
     def node(self) -> Usage:
-        if self._share:
-            used = self._cgroups.usage(self._share)
+        if self._share is not None:
+            used = self._cgroups.usage(self._share())
             return Usage(
                 cpu_usage_us=used.cpu_usage_us, memory_bytes=used.memory_bytes, disk_bytes=disk_used(self._disk)
             )

@@ -91,12 +91,13 @@ class Watchers:
     def _probe(self, check: HealthCheck, task: TaskSeen) -> Probe:
         host, assignment = self._host, self._row.assignment
         open_socket = partial(host.attachments.socket, assignment.alloc, assignment.spec.network)
+        limited = partial(health.within, check.timeout_ms)
         match check.WhichOneof("probe"):
             case "http":
                 port, path = self._port(check.http.port), check.http.path
-                return partial(health.http, open_socket, port, path, list(check.http.status))
+                return partial(limited, partial(health.http, open_socket, port, path, list(check.http.status)))
             case "tcp":
-                return partial(health.tcp, open_socket, self._port(check.tcp.port))
+                return partial(limited, partial(health.tcp, open_socket, self._port(check.tcp.port)))
             case _:
                 assert task.handle is not None
                 run = partial(host.engine.driver.run, task.handle)

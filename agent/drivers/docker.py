@@ -46,6 +46,9 @@ from moorage.wire.spec_pb2 import TaskSpec
 DEFAULT_SOCKET = "/var/run/docker.sock"
 DEFAULT_RUNTIME = "moorage"
 _LEFTOVER_S = 60.0
+_NAME_TRIES = 5
+_NAME_PAUSE_S = 0.1
+NEVER_RAN = Exit(-1, message="it was made and never started")
 
 
 class DockerDriver:
@@ -160,7 +163,8 @@ class DockerDriver:
             self._following = self._tasks.start(self._ends.run(), "events")
 
     async def _stop(self, engine_id: str, signal: str, timeout_s: float, end: asyncio.Future[Exit]) -> Exit:
-        await self.engine.run(self._kill, engine_id, signal)
+        if not await self.engine.run(self._kill, engine_id, signal) and await self._ends.never_ran(engine_id):
+            return NEVER_RAN
         done, _ = await asyncio.wait([end], timeout=timeout_s)
         if not done:
             self._ends.claim(engine_id).killed = True
@@ -212,19 +216,21 @@ class DockerDriver:
 
     def _create(self, name: str, body: Body) -> tuple[str, bool]:
         """Its id, and whether it has still to be started."""
-        try:
-            created = self.engine.json("POST", "/containers/create", "create", params={"name": name}, body=body)
-        except Refused as refused:
-            if refused.status != 409:
-                raise
-            return self._adopt(name, body)
-        return str(created["Id"]), True
+        for _ in range(_NAME_TRIES):
+            try:
+                created = self.engine.json("POST", "/containers/create", "create", params={"name": name}, body=body)
+                return str(created["Id"]), True
+            except Refused as refused:
+                if refused.status != 409:
+                    raise
+            if (found := self._inspect(name)) is None:  # going, with its name still taken
+                time.sleep(_NAME_PAUSE_S)
+            elif (adopted := self._adopt(name, found, body)) is not None:
+                return adopted
+        raise DriverError(f"a container named {name} is still being removed by the engine")
 
-    def _adopt(self, name: str, body: Body) -> tuple[str, bool]:
-        """A container has that name already: an earlier start got this far."""
-        found = self._inspect(name)
-        if found is None:
-            return self._create(name, body)
+    def _adopt(self, name: str, found: dict[str, Any], body: Body) -> tuple[str, bool] | None:
+        """A container has that name already: an earlier start got this far. None: it was no use, and is removed."""
         engine_id, marks = str(found["Id"]), found["Config"]["Labels"] or {}
         if marks.get(labels.NODE) != self.owner.node or marks.get(labels.CLUSTER) != self.owner.cluster:
             raise DriverError(f"a container named {name} exists that is not ours; remove it", retry=False)
@@ -233,7 +239,7 @@ class DockerDriver:
         if marks.get(labels.LAUNCH) == body["Labels"][labels.LAUNCH]:
             return engine_id, True
         self._remove(engine_id)
-        return self._create(name, body)
+        return None
 
     def _link(self, engine_id: str, namespace: str) -> None:
         link = self._links / engine_id
@@ -249,13 +255,15 @@ class DockerDriver:
         living = {str(entry["Id"]) for entry in entries} | {entry["Names"][0].strip("/") for entry in entries}
         for directory in (self._links, self._hosts):
             for path in directory.iterdir() if directory.is_dir() else ():
-                if path.name not in living and time.time() - path.lstat().st_mtime > _LEFTOVER_S:
+                if path.name not in living and _age_s(path) > _LEFTOVER_S:
                     path.unlink(missing_ok=True)
 
     def _list(self) -> list[dict[str, Any]]:
         marks = [f"{labels.CLUSTER}={self.owner.cluster}", f"{labels.NODE}={self.owner.node}", labels.TASK]
         params = {"all": 1, "filters": json.dumps({"label": marks})}
-        return list(self.engine.json("GET", "/containers/json", "list", params=params))
+        return [
+            found for found in self.engine.json("GET", "/containers/json", "list", params=params) if _is_ours(found)
+        ]
 
     def _inspect(self, engine_id: str) -> dict[str, Any] | None:
         try:
@@ -265,12 +273,15 @@ class DockerDriver:
                 return None
             raise DriverError(refused.message) from refused
 
-    def _kill(self, engine_id: str, signal: str) -> None:
+    def _kill(self, engine_id: str, signal: str) -> bool:
+        """False: it does not run, as is wanted."""
         try:
             self.engine.json("POST", f"/containers/{engine_id}/kill", "kill", params={"signal": signal})
         except Refused as refused:
-            if refused.status not in (404, 409):  # gone or ended: as wanted
+            if refused.status not in (404, 409):
                 raise DriverError(f"signal {signal} could not be sent: {refused.message}") from refused
+            return False
+        return True
 
     def _remove(self, engine_id: str) -> None:
         params = {"force": 1, "v": 1}
@@ -280,3 +291,18 @@ class DockerDriver:
             if refused.status not in (404, 409):  # gone, or going already
                 raise DriverError(f"the container could not be removed: {refused.message}") from refused
         (self._links / engine_id).unlink(missing_ok=True)
+
+
+def _is_ours(listed: dict[str, Any]) -> bool:
+    """A container made from a commit of one of ours has inherited all of its labels, but not its name."""
+    marks = listed["Labels"]
+    wanted = f"/moor-{marks.get(labels.ALLOC)}-{marks.get(labels.TASK)}-{marks.get(labels.RUN)}"
+    return wanted in listed["Names"]
+
+
+def _age_s(path: Path) -> float:
+    """0 for what has gone meanwhile."""
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -65,7 +65,7 @@ class Engine:
         self.socket_path = socket_path
         self._timeout_s = timeout_s
         self._blocking = Blocking("docker", threads)
-        self._slow = Blocking("docker-slow", threads)
+        self._slow = Blocking("docker-slow", 4 * threads)
         self._pool = Pool(socket_path, timeout_s, 2 * threads)
         self._base = ""
 

@@ -15,6 +15,7 @@ _NO_USER = re.compile(r"unable to find (?P<kind>user|group) (?P<name>[^:]+):")
 _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>\S+)")
 _NO_RUNTIME = re.compile(r"unknown or invalid runtime name|unknown runtime specified", re.I)
 _NO_NAMESPACE = re.compile(r"moorage: (?P<why>[^\"\\]*)")
+_GONE_MEANWHILE = re.compile(r"cannot join network of a non running container|no such container", re.I)
 _NO_IMAGE = re.compile(r"no such image", re.I)
 _LAST = re.compile(
     r"(?:OCI runtime create failed|failed to create (?:shim )?task)[^:]*: (?P<why>.*?)(?:: unknown)?$", re.S
@@ -54,6 +55,8 @@ def start_error(image: str, refused: Refused) -> DriverError:
         return DriverError("the container engine does not know the runtime that joins prepared namespaces; register it")
     if found := _NO_NAMESPACE.search(message):
         return DriverError(found["why"].strip())
+    if _GONE_MEANWHILE.search(message):
+        return DriverError(f"a container that it needs has gone meanwhile ({message.strip()})")
     return DriverError(_essence(message), retry=refused.status >= 500)
 
 

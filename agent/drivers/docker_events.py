@@ -169,13 +169,19 @@ class Ends:
         out_of_memory = bool(state and state.get("OOMKilled")) or _recent_oom(entry, at_ms)
         _resolve(entry, Exit(_KILLED, out_of_memory, finished_ms=at_ms))
 
-    async def _look_at(self, engine_id: str) -> None:
+    async def never_ran(self, engine_id: str) -> bool:
+        """Whether it was made and not started. How it ended, where it has, is learnt by the way."""
+        return await self._look_at(engine_id) == "created"
+
+    async def _look_at(self, engine_id: str) -> str:
+        """Its state, in the engine's words."""
         state = await self._engine.run(self._state, engine_id)
         entry = self._entry(engine_id)
         if state is None:
             _resolve(entry, GONE)
         elif (end := exit_of(state)) is not None:
             _resolve(entry, Exit(end.code, end.oom_killed or bool(entry.oom_ms), end.message, end.finished_ms))
+        return str(state["Status"]) if state is not None else ""
 
     def _running(self) -> set[str]:
         params = {"filters": json.dumps(self._filter)}

@@ -2,7 +2,10 @@
 
 A namespace lives as long as something holds it. Here that is a bind mount of its /proc entry on an empty file, so
 that neither a process of ours nor a container has to keep it, and both may restart. The directory is a shared mount
-of its own: engines that run in a copy of this mount namespace, made before or after, see what comes and goes.
+of its own: engines that run in a copy of this mount namespace see what comes and goes, provided that the copy receives
+mounts (a slave, as systemd's MountFlags and PrivateMounts make it) and was made when the directory was there, or lies
+in a shared mount, as /run does under systemd. The other way round nothing helps: an agent with a mount namespace of
+its own mounts for nobody else. What is below a mount is marked, so that the OCI runtime can say so.
 A namespace costs half a millisecond; its loopback is up from the start. Nothing here needs pyroute2.
 """
 
@@ -27,6 +30,7 @@ _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _NSFS_MAGIC = 0x6E736673
+_BELOW = 0o111  # executable, which no namespace is: who sees this does not see the mount
 
 
 class Namespaces:
@@ -56,7 +60,7 @@ class Namespaces:
         """`make`, for a function that runs in a NetnsHelper's thread already: leaves it in the new namespace."""
         path = self.path(name)
         if not is_namespace(path):
-            path.touch(mode=0o444)
+            path.touch(mode=_BELOW)
             _new_namespace_at(path)
         return path
 
@@ -64,7 +68,7 @@ class Namespaces:
         """Keep the namespace that `source` (say /proc/PID/ns/net) names, in place of any other of that name."""
         self.remove(name)
         path = self.path(name)
-        path.touch(mode=0o444)
+        path.touch(mode=_BELOW)
         check_mount(_mount(Path(source), path, _MS_BIND), path)
         return path
 

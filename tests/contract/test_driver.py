@@ -234,6 +234,12 @@ async def test_stop_lets_a_task_end_by_itself(bench: Bench) -> None:
     assert (await bench.driver.stop(handle, "TERM", QUICK)).code == 4
 
 
+async def test_stop_sends_the_signal_that_was_asked_for(bench: Bench) -> None:
+    handle = await started(bench, "sh", "-c", "trap 'exit 5' INT; sleep 1000 & wait")
+    await asyncio.sleep(0.3)
+    assert (await bench.driver.stop(handle, "INT", QUICK)).code == 5
+
+
 async def test_stop_kills_what_does_not_listen(bench: Bench) -> None:
     handle = await started(bench, "sh", "-c", "trap '' TERM; sleep 1000")
     before = asyncio.get_running_loop().time()
@@ -459,6 +465,66 @@ async def test_what_was_created_for_another_launch_is_made_anew(docker: DockerBe
     again = await docker.driver.start(launch(docker, SLEEP, env={"NEW": "1"}), namespace)
     assert again.engine_id != twin
     assert await docker.driver.run(again, ["sh", "-c", "echo $NEW"], QUICK) == (0, b"1\n")
+
+
+async def test_stopping_what_was_made_and_never_started_does_not_wait_for_an_end(docker: DockerBench) -> None:
+    namespace = await docker.netns.ensure("a1")
+    handle = await docker.driver.start(launch(docker, SLEEP), namespace)
+    await _created_and_never_run(docker, handle)
+    [observed] = await docker.driver.recover()
+    end = await asyncio.wait_for(docker.driver.stop(observed.handle, "TERM", 1), QUICK)
+    assert end.message == "it was made and never started"
+
+
+async def test_a_copy_that_somebody_made_of_a_task_is_not_taken_for_it(docker: DockerBench) -> None:
+    """An image committed from a container passes on its labels."""
+    engine = docker.private.engine
+    handle = await started(docker, *SLEEP)
+    engine.json("POST", "/commit", "commit", params={"container": handle.engine_id, "repo": "debug", "tag": "1"})
+    copy = {"Image": "debug:1", "HostConfig": {"NetworkMode": "none"}}
+    made = engine.json("POST", "/containers/create", "create", params={"name": f"debug-{docker.node}"}, body=copy)
+    inherited = engine.json("GET", f"/containers/{made['Id']}/json", "inspect")["Config"]["Labels"]
+    assert inherited[labels.ALLOC] == "a1"
+    assert [observed.handle for observed in await docker.driver.recover()] == [handle]
+    engine.json("DELETE", f"/containers/{made['Id']}", "remove")
+    docker.private.remove_image("debug:1")
+
+
+async def test_the_engine_turns_logs_over_before_they_fill_the_disk(docker: DockerBench) -> None:
+    wish = launch(docker, ["sh", "-c", "seq 1 30000; sleep 1000"])
+    wish.spec.logs.CopyFrom(LogPolicy(max_size_bytes=100_000, max_files=3))
+    handle = await docker.driver.start(wish, await docker.netns.ensure("a1"))
+    engine = docker.private.engine
+    found = engine.json("GET", f"/containers/{handle.engine_id}/json", "inspect")
+    assert found["HostConfig"]["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "100000", "max-file": "3"},
+    }
+    folder = docker.private.folder / "data" / "containers" / handle.engine_id
+    async with asyncio.timeout(QUICK):
+        while (await output(docker, handle, tail=1)) != b"30000\n":
+            await asyncio.sleep(0.1)
+    files = {path.name: path.stat().st_size for path in folder.glob("*-json.log*")}
+    assert len(files) == 3 and max(files.values()) <= 101_000, files
+
+
+async def test_a_command_that_hangs_keeps_no_other_from_its_turn(docker: DockerBench) -> None:
+    handle = await started(docker, *SLEEP)
+    hanging = [asyncio.ensure_future(docker.driver.run(handle, ["sleep", "4"], QUICK)) for _ in range(5)]
+    await asyncio.sleep(0.5)
+    before = asyncio.get_running_loop().time()
+    assert await docker.driver.run(handle, ["true"], QUICK) == (0, b"")
+    assert asyncio.get_running_loop().time() - before < 3
+    await asyncio.gather(*hanging)
+
+
+async def test_where_the_engine_does_not_see_our_mounts_the_refusal_says_so(docker: DockerBench) -> None:
+    below = docker.private.folder / "unseen"
+    below.touch(mode=0o111)
+    with pytest.raises(DriverError, match="the engine does not see what the agent mounts") as failure:
+        await docker.driver.start(launch(docker, SLEEP), Netns(str(below)))
+    assert failure.value.retry
+    below.unlink()
 
 
 async def test_a_container_of_somebody_else_keeps_its_name(docker: DockerBench) -> None:

@@ -41,6 +41,8 @@ done
 case $id in '' | .* | *[!A-Za-z0-9_.-]*) refuse 'the container has no usable id' ;; esac
 namespace=$links/$id
 [ -e "$namespace" ] || refuse "no network namespace is prepared for container $id"
+# The file below the mount is executable, the namespace mounted on it never is.
+[ ! -x "$namespace" ] || refuse 'the engine does not see what the agent mounts: one of them has a mount namespace of its own'
 config=$bundle/config.json
 [ -r "$config" ] || refuse "the bundle of container $id has no config.json"
 

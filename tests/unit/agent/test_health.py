@@ -181,6 +181,17 @@ async def test_no_answer_in_time_is_a_failure() -> None:
         await asyncio.sleep(60)
 
     verdict = Verdict()
-    await health._ask(HealthCheck(timeout_ms=20, failures=1), hang, verdict, in_grace=False)
+    assert verdict.health == HEALTH_UNKNOWN
+    await health._ask(HealthCheck(failures=1), partial(health.within, 20, hang), verdict, in_grace=False)
     assert verdict.health == UNHEALTHY and verdict.why == "no answer within 20 ms"
-    assert Verdict().health == HEALTH_UNKNOWN
+
+
+async def test_a_commands_wait_for_its_turn_is_not_the_tasks_failure() -> None:
+    async def busy_engine(arguments: list[str], timeout_s: float) -> tuple[int, bytes]:
+        await asyncio.sleep(5 * timeout_s)
+        return 0, b""
+
+    verdict = Verdict()
+    check = HealthCheck(timeout_ms=20, failures=1)
+    await health._ask(check, partial(health.command, busy_engine, ["check"], 0.02), verdict, in_grace=False)
+    assert verdict.health == HEALTHY

@@ -104,7 +104,7 @@ def test_heartbeats_tell_the_usage_of_each_allocation(version2: Cgroups, tmp_pat
 
 
 def test_a_node_that_shares_a_machine_counts_its_own_share_alone(version2: Cgroups, tmp_path: Path) -> None:
-    used = UsageReader(version2, tmp_path, share="m/a").node()
+    used = UsageReader(version2, tmp_path, share=lambda: "m/a").node()
     assert (used.cpu_usage_us, used.memory_bytes) == (5000, 6000)
     assert used.disk_bytes > 0
 
@@ -134,3 +134,20 @@ def test_empty_parents_are_removed_with_what_is_empty_in_them(version2: Cgroups,
 def test_a_parent_in_which_something_lives_stays(version2: Cgroups) -> None:
     assert not version2.remove("/m/a")
     assert version2.names("m") == ["a"]
+
+
+def test_a_slice_in_which_something_lives_is_not_given_to_systemd_which_would_end_it(
+    version2: Cgroups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[str] = []
+
+    def stop(parent: str) -> bool:
+        stopped.append(parent)
+        return True
+
+    monkeypatch.setattr(version2, "_stop_slice", stop)
+    procs = "m.slice/m-a.slice/docker-c0.scope/cgroup.procs"
+    put(tmp_path, {procs: "4711\n"})
+    assert not version2.remove("m-a.slice") and stopped == []
+    put(tmp_path, {procs: ""})
+    assert version2.remove("m-a.slice") and stopped == ["m-a.slice"]

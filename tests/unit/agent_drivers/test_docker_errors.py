@@ -37,6 +37,8 @@ OCI = "failed to create shim task: OCI runtime create failed: runc create failed
             "no network namespace is prepared for container 0f",
             True,
         ),
+        (409, "cannot join network of a non running container: 0f", "a container that it needs has gone", True),
+        (404, "No such container: 0f", "a container that it needs has gone", True),
         (400, "invalid CapAdd: unknown capability: FLY", "could not start it: invalid CapAdd", False),
         (500, "something new", "could not start it: something new", True),
     ],

@@ -105,6 +105,21 @@ def test_other_mount_namespaces_see_what_comes_and_goes(namespaces: Namespaces) 
         assert engine.stdout.readline() == ""
 
 
+def test_who_does_not_see_the_mounts_sees_the_mark_below_them(namespaces: Namespaces) -> None:
+    """As an engine whose mount namespace takes nothing from ours: the OCI runtime refuses by that mark."""
+    script = 'echo ready; read line; [ -x "$0" ] && echo marked'
+    path = namespaces.path("a1")
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as engine:
+        assert engine.stdin is not None
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "ready\n"
+        namespaces.make("a1")
+        engine.stdin.write("look\n")
+        assert engine.stdout.readline() == "marked\n"
+    assert subprocess.run(["sh", "-c", f"[ -x {path} ]"], check=False).returncode == 1
+
+
 def test_opening_a_directory_again_changes_nothing(namespaces: Namespaces, tmp_path: Path) -> None:
     def mounts() -> int:
         return sum(str(tmp_path) in line for line in Path("/proc/self/mountinfo").read_text().splitlines())

@@ -170,6 +170,14 @@ def test_without_a_prepared_namespace_it_refuses_and_says_so_where_the_engine_lo
     assert bundle.arguments() is None
 
 
+def test_where_the_mounted_namespace_cannot_be_seen_it_refuses_and_says_why(bundle: Bundle) -> None:
+    write(bundle, config())
+    bundle.prepare().chmod(0o111)
+    done = bundle.create()
+    assert "the engine does not see what the agent mounts" in done.stderr
+    assert bundle.arguments() is None
+
+
 def test_a_link_to_a_namespace_that_has_gone_is_not_a_prepared_one(bundle: Bundle) -> None:
     bundle.prepare().resolve().unlink()
     assert "no network namespace is prepared" in bundle.create().stderr
