@@ -94,6 +94,7 @@ def job_status(job: store_pb2.Job, spec: dict[str, Any], state: store_pb2.JobSta
 def group_status(name: str, wanted: int, state: store_pb2.GroupState) -> GroupStatusView:
     """`wanted` comes from the spec: the leader's count may be one version behind."""
     waiting = [WaitingView(index=w.index, reason=w.reason, until_ms=w.until_ms or None) for w in state.waiting]
+    troubled = [WaitingView(index=w.index, reason=w.reason) for w in state.troubled]
     return GroupStatusView(
         name=name,
         wanted=wanted,
@@ -103,6 +104,7 @@ def group_status(name: str, wanted: int, state: store_pb2.GroupState) -> GroupSt
         updated=state.updated,
         failed=state.failed,
         waiting=waiting,
+        troubled=troubled,
     )
 
 
@@ -120,12 +122,14 @@ def job_phase(job: store_pb2.Job, groups: Iterable[GroupStatusView], settled_ver
 
 def group_message(group: GroupStatusView) -> str:
     """What keeps a group from being as wanted; empty where nothing does."""
-    if group.waiting:
-        reasons = dict.fromkeys(waiting.reason for waiting in group.waiting if waiting.reason)
-        return f"{group.name}: {len(group.waiting)} of {group.wanted} wait: {' / '.join(reasons)}"
-    if group.failed:
-        return f"{group.name}: {group.failed} failed"
-    return ""
+    parts = [
+        f"{len(them)} of {group.wanted} {what}: {' / '.join(dict.fromkeys(one.reason for one in them if one.reason))}"
+        for them, what in ((group.waiting, "wait"), (group.troubled, "not healthy"))
+        if them
+    ]
+    if not parts and group.failed:
+        parts = [f"{group.failed} failed"]
+    return f"{group.name}: {'; '.join(parts)}" if parts else ""
 
 
 def version_view(project: str, name: str, job: store_pb2.Job, version: int, record: bytes) -> JobVersionView:

@@ -195,6 +195,7 @@ class _Group:
         draining = self.view.nodes[attempt.node].draining
         self._count(attempt, current)
         if not available(attempt):
+            self._troubled(attempt)
             if draining or not current:
                 self._stop(attempt, "drained" if draining else "updated")
                 return
@@ -214,6 +215,10 @@ class _Group:
         self.state.running += attempt.phase == RUNNING
         self.state.healthy += available(attempt)
         self.state.updated += current
+
+    def _troubled(self, attempt: Attempt) -> None:
+        if attempt.message and len(self.state.troubled) < MAX_WAITING:
+            self.state.troubled.append(Waiting(index=attempt.key.index, reason=attempt.message))
 
     def _settle(self, attempt: Attempt) -> None:
         settled_ms = attempt.healthy_since_ms + self.policy.min_healthy_ms

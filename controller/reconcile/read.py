@@ -1,6 +1,6 @@
 """From the cache's entries to the plain values that the diff decides on.
 
-Read once per turn of a job, so it touches as little as possible: of a running allocation no message is decoded. Times
+Read once per turn of a job, so it touches as little as possible: of a healthy allocation no message is decoded. Times
 that an agent's clock put into the future count from when this controller first saw them, or a wrong clock would hold
 up a rollout or a retry.
 """
@@ -15,7 +15,7 @@ from controller.cache import Cache
 from controller.cache.entries import AllocEntry, JobEntry, NodeEntry
 from controller.reconcile.policy import Compiled, CompiledJobs
 from controller.reconcile.values import Attempt, JobInput, NodeFact
-from moorage.wire.store_pb2 import FAILED, STOPPED, NodeState
+from moorage.wire.store_pb2 import FAILED, PREPARING, STOPPED, UNHEALTHY, AllocStatus, NodeState
 
 _PHASES: Mapping[int, Literal["ready", "lost"]] = {NodeState.READY: "ready", NodeState.LOST: "lost"}
 
@@ -119,11 +119,24 @@ class Reader:
             self._record(attempt, entry)
         elif (node := nodes.get(entry.node)) is None or node.phase == "lost":
             self._record(attempt, entry)
+        elif status is not None and (status.phase == PREPARING or status.health == UNHEALTHY):
+            attempt.message = trouble(status.decode())
         return attempt
 
     def _record(self, attempt: Attempt, entry: AllocEntry) -> None:
         record = entry.decode()
         attempt.failures, attempt.created_ms = record.failures, record.created_ms
+
+
+def trouble(status: AllocStatus) -> str:
+    """What keeps an allocation from being healthy, in the node's words; not how far a download is, which says less
+    than it costs to write down each time."""
+    for task in status.tasks:
+        if task.state == "pulling":
+            return f"{task.name}: pulling its image"
+        if task.message:
+            return f"{task.name}: {task.message}"
+    return status.message
 
 
 def _nodes(cache: Cache, allocs: Iterable[AllocEntry]) -> dict[str, NodeEntry | None]:

@@ -58,7 +58,7 @@ class Attempt:
     health: Health.ValueType = HEALTH_UNKNOWN
     changed_ms: int = 0
     healthy_since_ms: int = 0
-    message: str = ""  # why it ended
+    message: str = ""  # why it ended, or what keeps it from being healthy
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class GroupStatusView(View):
     updated: int
     failed: int
     waiting: list[WaitingView] = []
+    troubled: list[WaitingView] = []  # placed, but not healthy, and what their nodes say
 
 
 class EventView(View):

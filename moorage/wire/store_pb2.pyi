@@ -632,6 +632,7 @@ class GroupState(_message.Message):
     UPDATED_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    TROUBLED_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     wanted: _builtins.int
     placed: _builtins.int
@@ -643,6 +644,10 @@ class GroupState(_message.Message):
     """failed attempts that count at present"""
     @_builtins.property
     def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiting]: ...
+    @_builtins.property
+    def troubled(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiting]:
+        """placed, not healthy, and what they say"""
+
     def __init__(
         self,
         *,
@@ -654,10 +659,11 @@ class GroupState(_message.Message):
         updated: _builtins.int = ...,
         waiting: _abc.Iterable[Global___Waiting] | None = ...,
         failed: _builtins.int = ...,
+        troubled: _abc.Iterable[Global___Waiting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "group", b"group", "healthy", b"healthy", "placed", b"placed", "running", b"running", "updated", b"updated", "waiting", b"waiting", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "group", b"group", "healthy", b"healthy", "placed", b"placed", "running", b"running", "troubled", b"troubled", "updated", b"updated", "waiting", b"waiting", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

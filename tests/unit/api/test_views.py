@@ -54,6 +54,18 @@ def test_a_waiting_job_says_why_with_the_schedulers_words() -> None:
     assert status.message == "web: 2 of 3 wait: 3 nodes: memory short by 120 MiB"
 
 
+def test_a_job_whose_instances_are_not_healthy_says_what_is_the_matter_with_them() -> None:
+    seen = state(0, placed=3, running=2, updated=3)
+    for index in range(2):
+        seen.groups[0].troubled.add(index=index, reason="server: exited with code 3")
+    seen.groups[0].waiting.add(index=2, reason="1 node: cordoned")
+
+    status = views.job_status(job(), SPEC, seen)
+
+    assert status.message == "web: 1 of 3 wait: 1 node: cordoned; 2 of 3 not healthy: server: exited with code 3"
+    assert [one.index for one in status.groups[0].troubled] == [0, 1]
+
+
 def test_a_count_that_the_leader_has_not_seen_yet_is_shown() -> None:
     status = views.job_status(job(2), {"groups": {"web": {"count": 5}, "db": {"count": 1}}}, state(1, placed=3))
     assert [(group.name, group.wanted, group.placed) for group in status.groups] == [("web", 5, 3), ("db", 1, 0)]

@@ -291,3 +291,12 @@ def test_deciding_twice_decides_the_same() -> None:
     view = job([healthy(0, template_hash=OLD), failed(1), healthy(3)])
     first, second = diff(view, NOW), diff(view, NOW)
     assert (placed(first), stops(first), first.later_ms) == (placed(second), stops(second), second.later_ms)
+
+
+def test_what_is_placed_but_not_healthy_is_told_with_its_reason_and_left_to_its_node() -> None:
+    sick = unhealthy(1, message="server: exited with code 3")
+
+    decision = diff(job([healthy(0), sick, starting(2)], policy(3)), NOW)
+
+    assert [(one.index, one.reason) for one in decision.groups[0].troubled] == [(1, "server: exited with code 3")]
+    assert not decision.acts
