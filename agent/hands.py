@@ -136,11 +136,19 @@ class Hands:
         except EngineAway:
             raise
         except DriverError as error:
-            self._failed_to_start(name, self._row.state.runs.get(name) or Run(), error)
+            self._failed_to_start(name, self._tried(name), error)
             return False
         finally:
             task.doing = ""
         return True
+
+    def _tried(self, name: str) -> Run:
+        """Preparing anew counts as a restart does: it takes longer each time, and then another node may have a try."""
+        run = self._row.state.runs.get(name) or Run()
+        if self._seen.tasks[name].presence is not Presence.ENDED:
+            return run
+        now = self._host.clock.now_ms()
+        return replace(run, restarts=(*recent(self._row.assignment.spec.restart, run.restarts, now), now))
 
     async def _start(self, name: str) -> None:
         assignment, task = self._row.assignment, self._seen.tasks[name]

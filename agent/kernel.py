@@ -1,6 +1,7 @@
 """Namespaces and cgroups of this machine, for allocations (agent.attachments).
 
-How a namespace is made and a cgroup is named depends on the engine, so it is asked once, when it is there.
+How a namespace is made and a cgroup is named depends on the engine, so it is asked when it is there, and again when
+it has been away: it may know the OCI runtime now, or no longer.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class KernelAttachments:
         self._provider: NetnsProvider | None = None
         self._asking = asyncio.Lock()
         self._blocking = Blocking("cgroups", 1)
+        driver.on_connect.append(self._ask_again)
 
     async def attach(self, alloc: str, network: NetworkMode.ValueType) -> Attachment:
         provider = await self._ready()
@@ -63,15 +65,22 @@ class KernelAttachments:
         self._blocking.close()
         self._helper.close()
 
+    def _ask_again(self) -> None:
+        self._provider = None
+
     async def _ready(self) -> NetnsProvider:
+        if (known := self._provider) is not None:
+            return known
         async with self._asking:
-            if self._provider is None:
+            if (provider := self._provider) is None:
                 facts = await self._driver.fingerprint()
                 if not facts.healthy:
                     raise EngineAway("; ".join(facts.missing.values()) or "the container engine is away")
                 self._cgroup_driver = facts.attributes.get(CGROUP_DRIVER, cgroup.CGROUPFS)
-                self._provider = await provider_for(self._driver, self._namespaces, self._helper, self.cgroup_parent)
-            return self._provider
+                self._provider = provider = await provider_for(
+                    self._driver, facts, self._namespaces, self._helper, self.cgroup_parent
+                )
+            return provider
 
 
 def _alloc(cgroup_name: str) -> str:

@@ -142,10 +142,12 @@ def _given_up(spec: GroupSpec, name: str, run: Run | None, task: TaskSeen, now_m
         return ""
     if restart_at_ms(spec.restart, run.restarts, run.exit.finished_ms, now_ms) is not None:
         return ""
+    how = f"{name}: {run.exit.message}" if run.exit.message else f"{name} {how_it_ended(run.exit)}"
     if not spec.restart.attempts:
-        return f"{name} {how_it_ended(run.exit)}"
+        return how
+    what = "restarted" if run.total else "tried again"
     times = "once" if len(run.restarts) == 1 else f"{len(run.restarts)} times"
-    return f"{name} {how_it_ended(run.exit)}; restarted {times} within {spec.restart.interval_ms / 1000:g} s"
+    return f"{how}; {what} {times} within {spec.restart.interval_ms / 1000:g} s"
 
 
 def how_it_ended(exit: Exit) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,9 @@ class DockerDriver:
         self._cgroups = cgroups or Cgroups()
         self._tasks = tasks.Owner("docker")
         self.images = Images(self.engine, self._tasks)
+        self.on_connect: list[Callable[[], None]] = [self.images.forget_all]  # it may be another engine by now
         clock = clock or SystemClock()
-        self._ends = Ends(
-            self.engine, cluster, node, clock, self._tasks, resync_s=resync_s, on_connect=self.images.forget_all
-        )
+        self._ends = Ends(self.engine, cluster, node, clock, self._tasks, resync_s=resync_s, on_connect=self._connected)
         self._following: asyncio.Task[None] | None = None
         self._parents: dict[str, str] = {}
 
@@ -157,6 +156,10 @@ class DockerDriver:
     async def close(self) -> None:
         await self._tasks.close()
         self.engine.close()
+
+    def _connected(self) -> None:
+        for call in self.on_connect:
+            call()
 
     def _follow(self) -> None:
         if self._following is None:

@@ -30,6 +30,9 @@ _NO_ANSWER = re.compile(
 )
 
 
+_REGISTRY = re.compile(r"https?://(?P<name>[^/\"\s]+)")
+
+
 def is_missing_image(refused: Refused) -> bool:
     return refused.status == 404 and _NO_IMAGE.search(refused.message) is not None
 
@@ -78,10 +81,16 @@ def pull_error(image: str, message: str) -> DriverError:
     if _WRONG_LOGIN.search(message):
         return DriverError(f"the registry refused the credentials for image {image} ({message.strip()})", retry=False)
     if _NO_ANSWER.search(message):
-        return DriverError(f"image {image} is not on this node, and no registry answered ({message.strip()})")
+        return DriverError(f"image {image} is not on this node, and no registry answered ({_who_and_why(message)})")
     if _NOT_THERE.search(message):
         return DriverError(f"image {image} is not on this node, and its registry does not have it", retry=False)
     return DriverError(f"image {image} could not be pulled: {message.strip()}")
+
+
+def _who_and_why(message: str) -> str:
+    """The registry, and the end of the chain of reasons: "registry.example: connection refused"."""
+    registry, why = _REGISTRY.search(message), message.strip().rpartition(": ")[2]
+    return f"{registry['name']}: {why}" if registry and why else message.strip()
 
 
 def never_pulled(image: str) -> DriverError:

@@ -3,15 +3,17 @@
 Two ways with one face. `BoundNetns` makes it itself, and the OCI runtime wrapper points the engine's containers to it:
 they and the engine may restart as they like. `PausedNetns` is for engines that do not know the wrapper: a container
 that only sleeps holds the namespace and the others join that container; should it be killed from outside, the group
-keeps running, but a task that restarts gets a new namespace.
+keeps running, but a task that restarts gets a new namespace. Where the engine has come to know the wrapper, groups
+that have a pause container keep it to their end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +21,7 @@ from agent.drivers import docker_facts, labels
 from agent.drivers.docker import DockerDriver
 from agent.drivers.docker_engine import Engine, Refused, translated
 from agent.drivers.docker_errors import start_error
-from agent.drivers.protocol import DriverError, Netns
+from agent.drivers.protocol import DriverError, DriverFacts, Netns
 from moorage.kit.netns import NetnsHelper
 from netvirt.netlink.namespace import Namespaces
 
@@ -42,29 +44,44 @@ class NetnsProvider(Protocol):
 
 
 async def provider_for(
-    driver: DockerDriver, namespaces: Namespaces, helper: NetnsHelper, parent_of: Callable[[str], str]
+    driver: DockerDriver,
+    facts: DriverFacts,
+    namespaces: Namespaces,
+    helper: NetnsHelper,
+    parent_of: Callable[[str], str],
 ) -> NetnsProvider:
-    """The wrapper where the engine knows it, else the pause container. `parent_of`: the cgroup of an allocation."""
+    """The wrapper where the engine knows it, else the pause container. `parent_of`: the cgroup of an allocation.
+
+    `facts`: of an engine that answers.
+    """
     namespaces.open()
-    facts = await driver.fingerprint()
-    if facts.healthy and facts.attributes.get(docker_facts.RUNTIME_ATTRIBUTE) != "true":
-        return PausedNetns(driver, namespaces, parent_of)
-    return BoundNetns(namespaces, helper)
+    paused = PausedNetns(driver, namespaces, parent_of)
+    if facts.attributes.get(docker_facts.RUNTIME_ATTRIBUTE) != "true":
+        return paused
+    return BoundNetns(namespaces, helper, paused, await paused.containers())
 
 
 class BoundNetns:
-    def __init__(self, namespaces: Namespaces, helper: NetnsHelper) -> None:
+    def __init__(
+        self, namespaces: Namespaces, helper: NetnsHelper, paused: PausedNetns | None = None, left: Iterable[str] = ()
+    ) -> None:
+        """`left`: allocations of which `paused` has a container, from when the engine did not know the wrapper."""
         self._namespaces = namespaces
         self._helper = helper
+        self._paused = paused
+        self._left = set(left)
 
     async def ensure(self, alloc: str) -> Netns:
         return Netns(str(await self._helper.call(None, lambda: self._namespaces.make_here(alloc))))
 
     async def remove(self, alloc: str) -> None:
+        if alloc in self._left and self._paused is not None:
+            await self._paused.remove(alloc)
+            self._left.discard(alloc)
         await self._helper.call(None, lambda: self._namespaces.remove(alloc))
 
     async def names(self) -> list[str]:
-        return self._namespaces.names()
+        return sorted(self._left.union(self._namespaces.names()))
 
 
 class PausedNetns:
@@ -80,15 +97,29 @@ class PausedNetns:
         self._namespaces = namespaces
         self._parent_of = parent_of
         self._busybox = busybox
+        self._making: dict[str, asyncio.Task[Netns]] = {}
 
     async def ensure(self, alloc: str) -> Netns:
-        return await self._engine.run(self._ensure, alloc)
+        if (making := self._making.get(alloc)) is None:
+            making = self._making[alloc] = asyncio.create_task(self._engine.run(self._ensure, alloc))
+        try:
+            return await asyncio.shield(making)
+        finally:
+            if making.done():
+                self._making.pop(alloc, None)
 
     async def remove(self, alloc: str) -> None:
+        """What is still being made, for somebody who no longer waits, is removed as well."""
+        if (making := self._making.pop(alloc, None)) is not None:
+            await asyncio.gather(making, return_exceptions=True)
         await self._engine.run(self._remove, alloc)
 
     async def names(self) -> list[str]:
-        return await self._engine.run(self._names)
+        return sorted({*await self.containers(), *self._namespaces.names()})
+
+    async def containers(self) -> list[str]:
+        """The allocations that have a pause container."""
+        return await self._engine.run(self._paused)
 
     # What follows blocks, and runs on the engine's threads.
 
@@ -116,6 +147,7 @@ class PausedNetns:
         body = {
             "Image": PAUSE_IMAGE,
             "Cmd": ["/busybox", "sleep", _SLEEP_S],
+            "StopSignal": "SIGKILL",  # as PID 1 it would let an engine that ends wait for it
             "Labels": {labels.CLUSTER: self._owner.cluster, labels.NODE: self._owner.node, labels.PAUSE: alloc},
             "HostConfig": {"NetworkMode": "none", "CgroupParent": self._parent_of(alloc), "ReadonlyRootfs": True},
         }
@@ -142,14 +174,11 @@ class PausedNetns:
             if refused.status not in (404, 409):
                 raise DriverError(f"the pause container could not be removed: {refused.message}") from refused
 
-    def _names(self) -> list[str]:
+    def _paused(self) -> list[str]:
         marks = [f"{labels.CLUSTER}={self._owner.cluster}", f"{labels.NODE}={self._owner.node}", labels.PAUSE]
         params = {"all": 1, "filters": json.dumps({"label": marks})}
-        paused = {
-            found["Labels"][labels.PAUSE]
-            for found in self._engine.json("GET", "/containers/json", "list", params=params)
-        }
-        return sorted(paused | set(self._namespaces.names()))
+        listed = self._engine.json("GET", "/containers/json", "list", params=params)
+        return sorted({found["Labels"][labels.PAUSE] for found in listed})
 
     def _found(self, alloc: str) -> dict[str, Any]:
         found = self._inspect(alloc)
@@ -168,8 +197,8 @@ class PausedNetns:
 
 def import_pause_image(engine: Engine, busybox: Path) -> None:
     """Needs no registry: nothing but this machine's static busybox."""
-    if not busybox.exists():
-        raise DriverError(f"the pause image is made of a static busybox, and {busybox} is not there", retry=False)
+    if not busybox.exists() or b"/ld-" in busybox.read_bytes()[:4096]:
+        raise DriverError(f"the pause image needs a static busybox at {busybox}: install busybox-static", retry=False)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(busybox.resolve(), "busybox")

@@ -502,7 +502,7 @@ async def test_the_engine_turns_logs_over_before_they_fill_the_disk(docker: Dock
     }
     folder = docker.private.folder / "data" / "containers" / handle.engine_id
     async with asyncio.timeout(QUICK):
-        while (await output(docker, handle, tail=1)) != b"30000\n":
+        while (await output(docker, handle, tail=1)) != b"30000\n":  # noqa: ASYNC110 — the condition is in the engine
             await asyncio.sleep(0.1)
     files = {path.name: path.stat().st_size for path in folder.glob("*-json.log*")}
     assert len(files) == 3 and max(files.values()) <= 101_000, files
@@ -627,7 +627,7 @@ async def test_without_the_wrapper_a_pause_container_holds_the_namespace(docker:
     facts = await driver.fingerprint()
     assert "pause container" in facts.missing["docker.netns_runtime"]
     docker.driver = driver
-    docker.netns = await provider_for(driver, docker.private.namespaces, docker.private.helper, docker.parent)
+    docker.netns = await provider_for(driver, facts, docker.private.namespaces, docker.private.helper, docker.parent)
     assert isinstance(docker.netns, PausedNetns)
     first = await started(docker, *SLEEP, alloc="p1")
     second = await started(docker, *SLEEP, alloc="p1", run=1)
@@ -638,11 +638,44 @@ async def test_without_the_wrapper_a_pause_container_holds_the_namespace(docker:
     assert await _inode_inside(docker, third) == inode(Path(namespace.path))
     assert len(await driver.recover()) == 3  # tasks alone, not what holds the namespace
     assert await docker.netns.names() == ["p1"]
+    await _remove_pause(docker, "p1")
+    with pytest.raises(DriverError, match="a container that it needs has gone") as failure:
+        await driver.start(launch(docker, SLEEP, alloc="p1", run=3), namespace)
+    assert failure.value.retry
+    fourth = await started(docker, *SLEEP, alloc="p1", run=3)
+    assert await _inode_inside(docker, fourth) == inode(Path((await docker.netns.ensure("p1")).path))
+
+
+async def test_a_pause_container_goes_with_its_group_although_the_engine_knows_the_wrapper_by_now(
+    docker: DockerBench,
+) -> None:
+    private, driver = docker.private, docker.new_driver()
+    await PausedNetns(driver, private.namespaces, docker.parent).ensure("p1")
+    chosen = await provider_for(driver, await driver.fingerprint(), private.namespaces, private.helper, docker.parent)
+    assert isinstance(chosen, BoundNetns) and await chosen.names() == ["p1"]
+    await chosen.remove("p1")
+    assert await chosen.names() == [] == await PausedNetns(driver, private.namespaces, docker.parent).names()
+    await driver.close()
+
+
+async def test_a_pause_container_that_is_still_being_made_is_removed_all_the_same(docker: DockerBench) -> None:
+    """As when a stop comes while an allocation is being prepared."""
+    driver = docker.new_driver()
+    paused = PausedNetns(driver, docker.private.namespaces, docker.parent)
+    making = asyncio.ensure_future(paused.ensure("p1"))
+    await asyncio.sleep(0.01)
+    making.cancel()
+    await asyncio.gather(making, return_exceptions=True)
+    await paused.remove("p1")
+    await asyncio.sleep(0.5)
+    assert await paused.names() == []
+    await driver.close()
 
 
 async def test_the_wrapper_is_chosen_where_the_engine_knows_it(docker: DockerBench) -> None:
     driver = docker.new_driver()
-    chosen = await provider_for(driver, docker.private.namespaces, docker.private.helper, docker.parent)
+    facts = await driver.fingerprint()
+    chosen = await provider_for(driver, facts, docker.private.namespaces, docker.private.helper, docker.parent)
     assert registered(docker.private)
     assert isinstance(chosen, BoundNetns)
     await driver.close()
@@ -651,6 +684,11 @@ async def test_the_wrapper_is_chosen_where_the_engine_knows_it(docker: DockerBen
 async def _inode_inside(docker: DockerBench, handle: Handle) -> int:
     observed = {found.handle: found for found in await docker.driver.recover()}
     return inode(Path(f"/proc/{observed[handle].pid}/ns/net"))
+
+
+async def _remove_pause(docker: DockerBench, alloc: str) -> None:
+    path = f"/containers/moor-{alloc}-pause"
+    await asyncio.to_thread(docker.private.engine.json, "DELETE", path, "remove", params={"force": 1})
 
 
 async def _created_and_never_run(docker: DockerBench, handle: Handle) -> str:
