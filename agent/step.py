@@ -145,7 +145,7 @@ def _given_up(spec: GroupSpec, name: str, run: Run | None, task: TaskSeen, now_m
     how = f"{name}: {run.exit.message}" if run.exit.message else f"{name} {how_it_ended(run.exit)}"
     if not spec.restart.attempts:
         return how
-    what = "restarted" if run.total else "tried again"
+    what = "tried again" if run.exit.message and not run.engine_id else "restarted"
     times = "once" if len(run.restarts) == 1 else f"{len(run.restarts)} times"
     return f"{how}; {what} {times} within {spec.restart.interval_ms / 1000:g} s"
 

@@ -110,7 +110,31 @@ async def test_an_error_of_the_engine_is_tried_again_by_policy_and_told(node: No
     await node.after(2)
     status = node.status(told)
     assert status is not None and status.phase == FAILED
-    assert status.message == "server no space left on the node; restarted 2 times within 300 s"
+    assert status.message == "server: no space left on the node; tried again 2 times within 300 s"
+
+
+async def test_an_image_that_cannot_be_had_is_tried_ever_more_slowly_and_then_left_to_another_node(node: Node) -> None:
+    node.engine.missing_images = {"busybox:1"}
+    told = assignment(spec=group(restart=policy(attempts=2, delay_ms=1000)))
+    await node.take_set(told)
+    await node.after(1.5)
+    status = node.status(told)
+    assert status is not None and status.phase == PREPARING
+    assert status.tasks[0].message == "image busybox:1 is not on this node, and no registry answered"
+    await node.after(2)
+    status = node.status(told)
+    assert status is not None and status.phase == FAILED
+    assert status.message.endswith("no registry answered; tried again 2 times within 300 s")
+
+
+async def test_an_image_that_comes_in_time_is_run(node: Node) -> None:
+    node.engine.missing_images = {"busybox:1"}
+    told = assignment(spec=group(restart=policy(attempts=2, delay_ms=1000)))
+    await node.take_set(told)
+    await node.after(0.5)
+    node.engine.missing_images = set()
+    await node.after(1)
+    assert len(node.running()) == 1
 
 
 async def test_what_no_retry_can_help_fails_at_once(node: Node) -> None:

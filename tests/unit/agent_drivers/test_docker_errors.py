@@ -55,7 +55,7 @@ def test_why_a_start_failed(status: int, said: str, words: str, retry: bool) -> 
     [
         (
             "Get https://registry.example/v2/: dial tcp: lookup registry.example: no such host",
-            "no registry answered",
+            "no registry answered (registry.example: no such host)",
             True,
         ),
         ("Get http://127.0.0.1:9/v2/: dial tcp 127.0.0.1:9: connect: connection refused", "no registry answered", True),
