@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from fastapi import Depends, Path
 from fastapi.requests import HTTPConnection
 
+from controller.api.audit import Audit
 from controller.api.problems import FORBIDDEN, LEADER_HEADER, NOT_LEADING, Refused
 from controller.api.tokens import Peer
 from controller.api.usage import Rates
@@ -70,6 +71,10 @@ class ApiDeps:
     rates: Rates = field(default_factory=Rates)
     trouble: Callable[[], list[str]] = list  # what is wrong with the store at present, in the user's words
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    audit: Audit = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "audit", Audit(self.clock, self.new_id))
 
 
 async def _deps(connection: HTTPConnection) -> ApiDeps:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.api import views, writing
+from controller.api import audit, views, writing
 from controller.api.deps import ApiDeps
 from controller.api.etags import Precondition
 from controller.api.problems import CONFLICT, INVALID_SPEC, JOB_DELETING, Refused, not_found
@@ -125,7 +125,10 @@ async def _commit(
     job_key, version_key = keys.job(project, name), keys.job_version(head.uid, head.version)
     guard: Guard = Unchanged(job_key, stored.revision) if stored is not None else Absent(job_key)
     operations = [Put(version_key, record), Put(job_key, head.SerializeToString())]
-    revision = await writing.commit(deps, [guard, Absent(version_key)], operations)
+    before = views.spec_of(stored.record) if stored is not None else None
+    kind, message = audit.job_change(before, views.spec_of(record), head.version)
+    noted = deps.audit.note(principal, f"job/{name}", kind, message, project)
+    revision = await writing.commit(deps, [guard, Absent(version_key)], operations, noted)
     if revision is None:
         return None
     written = view(deps, project, name, Stored(revision, head, record))
@@ -158,7 +161,9 @@ async def delete(deps: ApiDeps, project: str, name: str, principal: str, precond
         head.CopyFrom(stored.head)
         head.deleting, head.principal, head.changed_ms = True, principal, deps.clock.now_ms()
         key = keys.job(project, name)
-        revision = await writing.commit(deps, [Unchanged(key, stored.revision)], [Put(key, head.SerializeToString())])
+        noted = deps.audit.note(principal, f"job/{name}", "deleted", "is to be deleted", project)
+        written = [Put(key, head.SerializeToString())]
+        revision = await writing.commit(deps, [Unchanged(key, stored.revision)], written, noted)
         if revision is not None:
             return view(deps, project, name, Stored(revision, head, stored.record))
     raise _conflict(name, stored)

@@ -30,6 +30,7 @@ from controller.api.problems import (
 )
 from controller.api.watch import WatchResponse
 from controller.dispatcher.attach import AttachFailed
+from controller.reconcile.news import few
 from controller.store.protocol import Absent, Guard, Put, Unchanged
 from moorage.model.view import ListView, NodeView, ResourcesView
 from moorage.wire import keys, store_pb2
@@ -121,7 +122,7 @@ async def forget_node(deps: Deps, peer: Admin, node: NodeName, precondition: Pre
     NODE + "/orphans/drop",
     status_code=202,
     response_model=NodeView,
-    responses=documented(NOT_FOUND, NOT_LEADING, NODE_UNREACHABLE, *BODY_PROBLEMS),
+    responses=documented(NOT_FOUND, NOT_LEADING, NODE_UNREACHABLE, STORE_UNAVAILABLE, STORE_FULL, *BODY_PROBLEMS),
     openapi_extra=body(OrphansDrop),
 )
 async def drop_orphans(deps: Deps, peer: Admin, node: NodeName, request: Request) -> NodeView:
@@ -133,6 +134,10 @@ async def drop_orphans(deps: Deps, peer: Admin, node: NodeName, request: Request
         deps.dispatcher.drop_orphans(entry.id, wanted.allocations)
     except AttachFailed as error:
         raise Refused(NODE_UNREACHABLE, str(error)) from error
+    noted = deps.audit.note(
+        peer.principal, f"node/{entry.name}", "orphans_dropped", f"orphans are to end: {few(wanted.allocations)}"
+    )
+    await writing.commit(deps, [], [], noted)
     return view(deps, entry)
 
 
@@ -149,7 +154,13 @@ async def write_spec(
         if new is None:
             return
         guard: Guard = Unchanged(key, kv.revision) if kv is not None else Absent(key)
-        if await writing.commit(deps, [guard], [Put(key, new.SerializeToString(deterministic=True))]) is not None:
+        node = deps.cache.node(node_id)
+        kind, message = spec_change(old, new)
+        noted = deps.audit.note(principal, f"node/{node.name if node is not None else node_id}", kind, message)
+        if (
+            await writing.commit(deps, [guard], [Put(key, new.SerializeToString(deterministic=True))], noted)
+            is not None
+        ):
             return
     raise Refused(CONFLICT, "Others keep changing this node at the same time.")
 
@@ -170,6 +181,19 @@ def patched(old: store_pb2.NodeSpec, patch: NodePatch, principal: str) -> store_
         return None
     new.principal = principal
     return new
+
+
+def spec_change(old: store_pb2.NodeSpec, new: store_pb2.NodeSpec) -> tuple[str, str]:
+    """Kind and message of the event that tells of it."""
+    told = []
+    if new.drain != old.drain:
+        told.append(("drained", "is drained") if new.drain else ("undrained", "is drained no more"))
+    if new.cordoned != old.cordoned:
+        told.append(("cordoned", "is cordoned") if new.cordoned else ("uncordoned", "is cordoned no more"))
+    changed = sorted(name for name in {*old.labels, *new.labels} if old.labels.get(name) != new.labels.get(name))
+    if changed:
+        told.append(("labelled", f"has other labels: {', '.join(changed)}"))
+    return told[0][0], ", ".join(message for _, message in told)
 
 
 class NodeFeed:

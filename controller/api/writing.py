@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
+from controller.api.audit import Noted
 from controller.api.deps import ApiDeps
 from controller.api.problems import STORE_FULL, STORE_UNAVAILABLE, Refused
 from controller.store.protocol import Guard, KeyValue, Operation, Put, StoreFull, StoreUnavailable
@@ -28,11 +29,19 @@ async def get(deps: ApiDeps, key: str) -> KeyValue | None:
     return await patiently(deps, deps.store.get(key))
 
 
-async def commit(deps: ApiDeps, guards: Sequence[Guard], operations: Sequence[Operation]) -> int | None:
-    """The revision of the write, which the cache has seen by now (or is late with); None: a guard did not hold."""
-    committed = await patiently(deps, deps.store.commit(guards, operations))
+async def commit(
+    deps: ApiDeps, guards: Sequence[Guard], operations: Sequence[Operation], noted: Noted | None = None
+) -> int | None:
+    """The revision of the write, which the cache has seen by now (or is late with); None: a guard did not hold.
+
+    `noted` says who did this, and is written with it.
+    """
+    told = [noted.put] if noted is not None else []
+    committed = await patiently(deps, deps.store.commit(guards, [*operations, *told]))
     if not committed.ok:
         return None
+    if noted is not None:
+        deps.audit.done(noted)
     await catch_up(deps, committed.revision)
     return committed.revision
 

@@ -7,15 +7,17 @@ newer than whatever they have seen.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 import structlog
 
 from controller.cache import Cache
 from controller.dispatcher.leadership import Leadership
+from controller.events import CONTROLLER, event_id
 from controller.store.protocol import Put, Unchanged
 from moorage.wire import keys
-from moorage.wire.store_pb2 import Cluster
+from moorage.wire.store_pb2 import Cluster, Event
 
 log = structlog.get_logger()
 
@@ -35,7 +37,7 @@ async def suspect(cache: Cache, leader: Leadership, reason: str) -> None:
         cluster.restore_suspected = reason
         return True
 
-    if await _change(cache, leader, note):
+    if await _change(cache, leader, note, _event(cache, "restore_suspected", reason, CONTROLLER)):
         log.error("the store seems to be an old backup: nothing is handed out", reason=reason)
 
 
@@ -50,12 +52,18 @@ async def accept_restore(cache: Cache, leader: Leadership, principal: str, highe
         generation = cluster.generation
         return True
 
-    await _change(cache, leader, accept)
+    await _change(cache, leader, accept, _event(cache, "restore_accepted", "the restored store is accepted", principal))
     log.warning("restore accepted: a new generation begins", generation=generation, principal=principal)
     return generation
 
 
-async def _change(cache: Cache, leader: Leadership, change: Callable[[Cluster], bool]) -> bool:
+def _event(cache: Cache, kind: str, message: str, principal: str) -> Put:
+    now_ms = cache.clock.now_ms()
+    event = Event(at_ms=now_ms, kind=kind, message=message, object="cluster", principal=principal, count=1)
+    return Put(keys.event(event_id(now_ms, secrets.token_hex(4))), event.SerializeToString())
+
+
+async def _change(cache: Cache, leader: Leadership, change: Callable[[Cluster], bool], told: Put) -> bool:
     """Apply `change` to the newest record; False where it changes nothing. Elections write this key, too."""
     for _ in range(TRIES):
         kv = cache.get(keys.CLUSTER)
@@ -65,7 +73,7 @@ async def _change(cache: Cache, leader: Leadership, change: Callable[[Cluster], 
         if not change(cluster):
             return False
         guard = Unchanged(keys.CLUSTER, kv.revision)
-        committed = await leader.commit([guard], [Put(keys.CLUSTER, cluster.SerializeToString())])
+        committed = await leader.commit([guard], [Put(keys.CLUSTER, cluster.SerializeToString()), told])
         await cache.passed(committed.revision)
         if committed.ok:
             return True

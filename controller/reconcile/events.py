@@ -1,7 +1,7 @@
 """The cluster's events: deduplicated, capped, expiring. Written now and then in batches, never one by one.
 
-An event that says what a recent one said already raises that one's count. Events are for people: one that is lost
-with its leader is lost.
+An event that says what a recent one said already raises that one's count. What people did is not told here, but by
+the API in the transaction that does it. Events are for people: one that is lost with its leader is lost.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 
 from controller.cache import Cache
+from controller.events import CONTROLLER, event_id
 from controller.reconcile.ports import Leadership
 from controller.store.protocol import Put
 from moorage.kit.clock import Clock
@@ -36,26 +37,27 @@ class EventLog:
                 self._known[_said(event)] = kv.key[len(keys.EVENTS) :], event
 
     def add(self, event: Event) -> None:
+        event.principal = event.principal or CONTROLLER
         said = _said(event)
         known = self._known.get(said)
         if known is not None and event.at_ms - known[1].at_ms < SAME_FOR_MS:
-            event_id, before = known
+            id, before = known
             event = _counted(event, before)
         elif len(self._pending) >= PENDING:
             return
         else:
-            event_id = f"{event.at_ms:013d}-{self._rng.getrandbits(32):08x}"
-        self._known[said] = event_id, event
-        self._pending[event_id] = event
+            id = event_id(event.at_ms, f"{self._rng.getrandbits(32):08x}")
+        self._known[said] = id, event
+        self._pending[id] = event
 
     async def flush(self) -> None:
         """One turn: write what was added. What could not be written is tried with the next."""
         while self._pending:
             batch = dict(_first(self._pending, BATCH))
             await self._leader.commit([], [Put(keys.event(i), e.SerializeToString()) for i, e in batch.items()])
-            for event_id, event in batch.items():
-                if self._pending.get(event_id) is event:
-                    del self._pending[event_id]
+            for id, event in batch.items():
+                if self._pending.get(id) is event:
+                    del self._pending[id]
         self._forget()
 
     def _forget(self) -> None:

@@ -1,4 +1,7 @@
-"""What a turn did to a job, as events in the user's words. Only what was committed is told."""
+"""What a turn did to a job, as events in the user's words. Only what was committed is told.
+
+What was placed or stopped names whoever changed the job last; what failed did so by itself.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def _placed(work: Work, committed: Collection[str], node_name: NodeName, now_ms:
             where = f"{key.group}/{key.index} on {node_name(one.placement.node)}"
             groups.setdefault(key.group, []).append((where, key.id))
     for named in groups.values():
-        yield _event(work, "placed", f"placed {_few([text for text, _ in named])}", now_ms, [id for _, id in named])
+        yield _event(work, "placed", f"placed {few([text for text, _ in named])}", now_ms, [id for _, id in named])
 
 
 def _stopped(work: Work, committed: Collection[str], node_name: NodeName, now_ms: int) -> Iterator[Event]:
@@ -39,7 +42,7 @@ def _stopped(work: Work, committed: Collection[str], node_name: NodeName, now_ms
             what = f"{key.group}/{key.index} on {node_name(one.attempt.node)}"
             reasons.setdefault(one.reason, []).append((what, one.attempt.id))
     for reason, named in reasons.items():
-        text = f"stopping {_few([text for text, _ in named])}: {reason}"
+        text = f"stopping {few([text for text, _ in named])}: {reason}"
         yield _event(work, "stopped", text, now_ms, [id for _, id in named])
 
 
@@ -58,17 +61,20 @@ def failures(work: Work, told: Collection[str], node_name: NodeName, now_ms: int
     ]
 
 
-def _few(what: Iterable[str]) -> str:
+def few(what: Iterable[str]) -> str:
+    """The first ones by name, the rest as a number."""
     all_of_it = list(what)
     more = f" and {len(all_of_it) - NAMED} more" if len(all_of_it) > NAMED else ""
     return ", ".join(all_of_it[:NAMED]) + more
 
 
 def _event(work: Work, kind: str, message: str, at_ms: int, allocs: list[str]) -> Event:
+    entry = work.target.entry
     return Event(
         at_ms=at_ms,
         kind=kind,
         message=message,
+        principal=entry.decode().principal if entry is not None and kind != "failed" else "",
         project=work.target.project,
         object=f"job/{work.target.name}",
         alloc=allocs[0] if len(allocs) == 1 else "",

@@ -11,7 +11,7 @@ import pytest
 from controller.store.protocol import Delete
 from moorage.model import decode_version
 from moorage.wire import keys, store_pb2
-from tests.unit.api.world import hello, world
+from tests.unit.api.world import bearer, hello, world
 
 JOB = "/v1/projects/default/jobs/hello"
 
@@ -246,3 +246,37 @@ async def test_the_published_schema_is_that_of_the_model() -> None:
     async with world() as w:
         schema = (await w.http.get("/v1/schemas/job")).json()
         assert "groups" in json.dumps(schema["properties"])
+
+
+async def test_who_changed_a_job_is_told_with_the_change() -> None:
+    async with world() as w:
+        path = "/v1/projects/shop/jobs/hello"
+        await w.http.put(path, json=hello(count=2), headers=bearer(w.shop))
+        await w.http.put(path, json=hello(count=2))  # unchanged: nobody did anything
+        await w.http.post(f"{path}/scale", json={"group": "web", "count": 5})
+        await w.http.put(path, json=hello(count=4, image="busybox:2"))
+        await w.http.delete(path)
+        await w.http.delete(path)
+        told = [(e.principal, e.kind, e.message, e.project, e.object) for _, e in w.cache.events()]
+        assert sorted(told) == [
+            ("alice", "deleted", "is to be deleted", "shop", "job/hello"),
+            ("alice", "scaled", "scaled web from 2 to 5", "shop", "job/hello"),
+            ("alice", "updated", "updated to version 3, scaled web from 5 to 4", "shop", "job/hello"),
+            ("bob", "created", "created: 2 x web", "shop", "job/hello"),
+        ]
+
+
+async def test_a_change_that_is_refused_tells_nothing() -> None:
+    async with world() as w:
+        await w.http.put("/v1/projects/default/jobs/hello", json=hello(), headers={"If-Match": "7"})
+        assert w.cache.events() == []
+
+
+async def test_the_same_done_again_and_again_is_one_event_with_a_count() -> None:
+    async with world() as w:
+        path = "/v1/projects/default/jobs/hello"
+        await w.http.put(path, json=hello(count=1))
+        for count in (2, 1, 2, 1, 2, 1):
+            await w.http.post(f"{path}/scale", json={"group": "web", "count": count})
+        counts = {event.message: event.count for _, event in w.cache.events() if event.kind == "scaled"}
+        assert counts == {"scaled web from 1 to 2": 3, "scaled web from 2 to 1": 3}

@@ -13,13 +13,9 @@ from controller.leader import NotLeading
 from controller.store.protocol import Put, StoreUnavailable
 from moorage.wire import keys, store_pb2
 from moorage.wire.session_pb2 import Heartbeat, Orphan, Usage
-from tests.unit.api.world import World, hello, world
+from tests.unit.api.world import World, bearer, hello, world
 
 ALLOCATIONS = "/v1/projects/default/allocations"
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 async def shop(w: World, count: int = 3) -> list[str]:
@@ -329,3 +325,21 @@ async def test_long_lists_do_not_hold_up_short_reads() -> None:
         gc.unfreeze()
         assert await listing == 10_000
         assert slowest < 0.1
+
+
+async def test_who_changed_a_node_is_told_with_the_change() -> None:
+    async with world() as w:
+        await w.node("n1", "h1")
+        for patch in ({"cordoned": True}, {"draining": True}, {"cordoned": False, "draining": False}):
+            await w.http.patch("/v1/nodes/h1", json=patch)
+        await w.http.patch("/v1/nodes/h1", json={"labels": {"rack": "r1"}})
+        await w.http.patch("/v1/nodes/h1", json={"labels": {"rack": "r1"}})  # says nothing new
+        await w.http.post("/v1/nodes/h1/orphans/drop", json={"allocations": ["0123456789abcdef"]})
+        told = sorted((event.principal, event.object, event.kind, event.message) for _, event in w.cache.events())
+        assert told == [
+            ("alice", "node/h1", "cordoned", "is cordoned"),
+            ("alice", "node/h1", "drained", "is drained"),
+            ("alice", "node/h1", "labelled", "has other labels: rack"),
+            ("alice", "node/h1", "orphans_dropped", "orphans are to end: 0123456789abcdef"),
+            ("alice", "node/h1", "undrained", "is drained no more, is cordoned no more"),
+        ]

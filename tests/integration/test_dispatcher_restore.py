@@ -162,6 +162,8 @@ async def test_after_accept_restore_a_new_generation_begins_and_all_goes_on(moor
     welcome, assignments = await agent.join()
     assert welcome.welcome.position.generation == agent.seen.generation == 2
     assert set(assignments) == {key(0).id}
+    told = {(event.kind, event.principal) for _, event in moor.cache.events()}
+    assert told == {("restore_suspected", "controller"), ("restore_accepted", "ada")}
 
 
 async def test_accept_restore_makes_every_session_begin_anew(moor: Controller) -> None:

@@ -168,3 +168,7 @@ async def world(
 def hello(count: int = 2, image: str = "busybox:1", **more: Any) -> dict[str, Any]:
     task = {"container": {"image": image}, "resources": {"cpu": "100m", "memory": "64Mi"}}
     return {"groups": {"web": {"count": count, "tasks": {"server": task}}}} | more
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
