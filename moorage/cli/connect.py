@@ -20,7 +20,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 from moorage.client import ApiProblem, Client, Unreachable  # noqa: E402
 
 if TYPE_CHECKING:
-    from moorage.model.view import Problem
+    from moorage.model.view import Problem, ProblemError
 
 T = TypeVar("T")
 PATIENCE_S = 15.0
@@ -110,9 +110,14 @@ def failure_of(error: ApiProblem | Unreachable, about: str = "") -> Failure:
 
 def _sentence(problem: Problem) -> str:
     if len(problem.errors) < 2:
-        return _as_part((problem.detail or problem.title).rstrip("."))
-    lines = [f"{one.path}: {one.message}{f' ({one.suggestion})' if one.suggestion else ''}" for one in problem.errors]
-    return "\n  ".join([problem.title, *lines])
+        advice = "".join(_advice(one) for one in problem.errors if one.suggestion not in problem.detail)
+        return _as_part((problem.detail or problem.title).rstrip(".")) + advice
+    lines = [f"{one.path}: {one.message}{_advice(one)}" for one in problem.errors]
+    return "\n  ".join([_as_part(problem.title), *lines])
+
+
+def _advice(error: ProblemError) -> str:
+    return f" ({error.suggestion})" if error.suggestion else ""
 
 
 def _as_part(sentence: str) -> str:

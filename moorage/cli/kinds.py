@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,7 @@ EVENT = Kind(
         ("BY", lambda event, now: event.principal),
     ),
 )
+_ID = re.compile(r"[0-9a-f]{1,16}")  # the beginning of one will do
 KINDS = (JOB, ALLOCATION, NODE, EVENT)
 _BY_WORD = {word: kind for kind in KINDS for word in (kind.name, *kind.aliases)}
 
@@ -228,12 +230,13 @@ async def one(client: Client, kind: Kind, name: str, wanted: Filter) -> Any:
 
 async def allocation_id(client: Client, name: str, project: str | None = None) -> str:
     """From an id, the beginning of one, or job/group/index (its newest attempt)."""
-    if "/" not in name:
+    if _ID.fullmatch(name):
         return name
     job = name.partition("/")[0]
     found = [one for one in await client.list_allocations(project=project, job=job) if one.name == name]
     if not found:
-        raise Failure(f"there is no allocation {name!r}", code=exits.NOT_FOUND)
+        hint = "`moor get allocations` lists them; one is meant by its id or as job/group/index"
+        raise Failure(f"there is no allocation {name!r}", code=exits.NOT_FOUND, hint=hint)
     return max(found, key=lambda alloc: alloc.attempt).id
 
 

@@ -72,6 +72,8 @@ def show_job(job: JobView, allocs: list[AllocationView]) -> None:
             output.say(f"  task {task}: {_image(spec)}, {_resources(spec)}")
         for waiting in group.waiting:
             output.say(f"  {group.name}/{waiting.index} waits: {plain(waiting.reason)}")
+        for troubled in group.troubled:
+            output.say(f"  {group.name}/{troubled.index} is not healthy: {plain(troubled.reason)}")
     _table("Allocations", kinds.ALLOCATION, allocs, now)
     _events(job.status.events, now)
 

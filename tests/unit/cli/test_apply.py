@@ -274,7 +274,7 @@ def test_a_refusal_names_the_document_and_its_faults(moor: Moor, api: FakeApi, h
     result = moor("apply", "-f", hello)
 
     assert result.code == 3
-    assert f"{hello}:1: job hello: The specification is not valid" in result.err
+    assert f"{hello}:1: job hello: the specification is not valid" in result.err
     assert "  groups.web.count: is too large" in result.err
 
 

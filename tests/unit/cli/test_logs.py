@@ -162,7 +162,7 @@ def test_every_way_to_say_whose_logs(moor: Moor, api: FakeApi, streams: Streams,
         (("nodes", "h1"), 2, "nodes write no logs"),
         (("hello", "web", "0"), 2, "one job or allocation is meant"),
         (("hello/wbe",), 4, "did you mean web?"),
-        (("alloc", "zzz"), 4, "there is no job or allocation 'zzz'"),
+        (("alloc", "zzz"), 4, "there is no allocation 'zzz'"),
     ],
 )
 def test_logs_of_what_has_none(moor: Moor, api: FakeApi, words: tuple[str, ...], code: int, says: str) -> None:
