@@ -9,6 +9,7 @@ messages; the socket is opened inside the group's namespace. An engine that is a
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ async def _connect(open_socket: OpenSocket, port: int) -> socket:
     except BaseException as error:
         connection.close()
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-            raise ProbeFailed(f"port {port}: {error.strerror or error}") from error
+            why = os.strerror(error.errno).lower() if error.errno else str(error)  # asyncio has words of its own
+            raise ProbeFailed(f"port {port}: {why}") from error
         raise
     return connection
 
