@@ -71,6 +71,10 @@ class JournalError(Exception):
     """The journal cannot be written; the message is for users."""
 
 
+class JournalFull(JournalError):
+    """For want of room alone."""
+
+
 @dataclass(slots=True)
 class Row:
     """One allocation as it is remembered. `orphan_expires_ms` is 0 for what the controller knows of."""
@@ -97,7 +101,7 @@ class Journal:
             self._db, self.memory = _open(path)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-                raise JournalError(_explain(error)) from error
+                raise JournalFull(_explain(error)) from error
             log.error("journal unreadable, put aside; rebuilding from what runs", path=str(path), error=str(error))
             _put_aside(path)
             self.lost = True

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -24,16 +25,18 @@ from agent.engine import ContainerDriver, Engine
 from agent.facts import FactsKeeper
 from agent.host import Host
 from agent.joining import learn_cluster
-from agent.journal import Journal, JournalError
+from agent.journal import Journal, JournalError, JournalFull
 from agent.launch import Identity
 from agent.outbox import Outbox
 from agent.session import Link, Terms
 from agent.settings import Settings, parse
 from agent.version import VERSION
 from moorage.kit import logging as logs
-from moorage.kit.clock import SystemClock
+from moorage.kit.clock import Clock, SystemClock
 
 log = structlog.get_logger()
+
+JOURNAL_RETRY_S = 5.0
 
 
 def command(arguments: list[str]) -> int:
@@ -105,7 +108,7 @@ async def _work(settings: Settings, host: Host, keeper: FactsKeeper) -> None:
 @contextlib.asynccontextmanager
 async def _host(settings: Settings, who: Identity) -> AsyncIterator[tuple[Host, FactsKeeper]]:
     clock = SystemClock()
-    journal = Journal(settings.data_dir / "journal.db")
+    journal = await _journal(settings.data_dir / "journal.db", clock)
     driver, attachments, keeper = _parts(settings, who)
     engine = Engine(driver, starts_in_flight=settings.starts_in_flight)
     boot = identity.boot(settings.run_dir)
@@ -129,6 +132,19 @@ async def _host(settings: Settings, who: Identity) -> AsyncIterator[tuple[Host, 
             await journal.close()
         await engine.close()
         attachments.close()
+
+
+async def _journal(path: Path, clock: Clock) -> Journal:
+    """Waits for room on a full disk: what runs keeps running meanwhile, as it does while an agent is away."""
+    told = False
+    while True:
+        try:
+            return Journal(path)
+        except JournalFull as error:
+            if not told:
+                told = True
+                log.error("the journal cannot be opened; waiting for room", path=str(path), error=str(error))
+            await clock.sleep(JOURNAL_RETRY_S)
 
 
 def _parts(settings: Settings, who: Identity) -> tuple[ContainerDriver, Attachments, FactsKeeper]:

@@ -15,7 +15,7 @@ from controller.cache import Cache
 from controller.cache.entries import AllocEntry, JobEntry, NodeEntry
 from controller.reconcile.policy import Compiled, CompiledJobs
 from controller.reconcile.values import Attempt, JobInput, NodeFact
-from moorage.wire.store_pb2 import FAILED, PREPARING, STOPPED, UNHEALTHY, AllocStatus, NodeState
+from moorage.wire.store_pb2 import FAILED, PENDING, PREPARING, STOPPED, UNHEALTHY, AllocStatus, NodeState
 
 _PHASES: Mapping[int, Literal["ready", "lost"]] = {NodeState.READY: "ready", NodeState.LOST: "lost"}
 
@@ -119,7 +119,7 @@ class Reader:
             self._record(attempt, entry)
         elif (node := nodes.get(entry.node)) is None or node.phase == "lost":
             self._record(attempt, entry)
-        elif status is not None and (status.phase == PREPARING or status.health == UNHEALTHY):
+        elif status is not None and (status.phase in (PENDING, PREPARING) or status.health == UNHEALTHY):
             attempt.message = trouble(status.decode())
         return attempt
 

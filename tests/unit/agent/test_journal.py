@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Journal, JournalError, Memory, Row
+from agent import main
+from agent.journal import Journal, JournalError, JournalFull, Memory, Row
 from agent.state import Run, Stage, State
+from moorage.kit.clock import ManualClock
 from moorage.wire.store_pb2 import FAILED, RUNNING, STOPPED, AllocStatus
 from tests.unit.agent.build import NOW, assignment, ended
 
@@ -146,3 +148,20 @@ def test_a_newer_layout_is_refused(path: Path) -> None:
     other.close()
     with pytest.raises(JournalError, match="written by a newer agent"):
         Journal(path)
+
+
+async def test_an_agent_that_starts_on_a_full_disk_waits_for_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, full = ManualClock(), True
+
+    def open_journal(where: Path) -> Journal:
+        if full:
+            raise JournalFull("the node's disk is full")
+        return Journal(where)
+
+    monkeypatch.setattr(main, "Journal", open_journal)
+    opening = asyncio.ensure_future(main._journal(path, clock))
+    await clock.advance(20)
+    assert not opening.done()
+    full = False
+    await clock.advance(main.JOURNAL_RETRY_S)
+    await (await opening).close()
