@@ -16,6 +16,7 @@ from the labels of what runs.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 SCHEMA_VERSION = 1
 NOTE_DELAY_S = 0.02
+LEAST_ROOM = 128 * 1024
+FULL = "the node's disk is full: the agent's journal cannot be written, nothing is started until there is room"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -100,8 +103,8 @@ class Journal:
         try:
             self._db, self.memory = _open(path)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-                raise JournalFull(_explain(error)) from error
+            if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or _no_room(path.parent)):
+                raise JournalFull(FULL) from error
             log.error("journal unreadable, put aside; rebuilding from what runs", path=str(path), error=str(error))
             _put_aside(path)
             self.lost = True
@@ -271,7 +274,13 @@ def _put_aside(path: Path) -> None:
     path.replace(path.with_name(path.name + ".unreadable"))
 
 
+def _no_room(folder: Path) -> bool:
+    """sqlite calls it an I/O error when the index of its log finds no room: the file itself is as good as ever."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < LEAST_ROOM
+
+
 def _explain(error: sqlite3.Error) -> str:
     if "full" in str(error):
-        return "the node's disk is full: the agent's journal cannot be written, nothing is started until there is room"
+        return FULL
     return f"the agent's journal cannot be written: {error}"

@@ -165,3 +165,21 @@ async def test_an_agent_that_starts_on_a_full_disk_waits_for_room(path: Path, mo
     full = False
     await clock.advance(main.JOURNAL_RETRY_S)
     await (await opening).close()
+
+
+async def test_a_file_that_cannot_be_read_for_want_of_room_is_not_put_aside(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+    journal.put_row(Row(assignment()))
+    await journal.close()
+
+    def no_room(_: Path) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agent.journal._open", no_room)
+        patched.setattr("agent.journal._no_room", lambda _: True)
+        with pytest.raises(JournalFull, match="the node's disk is full"):
+            Journal(path)
+    assert len((await recall(path)).rows) == 1
