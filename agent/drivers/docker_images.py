@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -60,16 +61,17 @@ class Images:
 
     async def _pull(self, image: str) -> AsyncGenerator[Progress, None]:
         pull = self._pulls.get(image)
-        if pull is None:
+        if pull is None or pull.ended:
             pull = self._pulls[image] = _Pull(image)
             task = self._tasks.start(pull.run(lambda: self._stream(image)), f"pull {image}")
-            task.add_done_callback(lambda _: self._pulled(image))
+            task.add_done_callback(partial(self._pulled, image, pull))
         async for progress in pull.follow():
             yield progress
         self._known.add(image)
 
-    def _pulled(self, image: str) -> None:
-        del self._pulls[image]
+    def _pulled(self, image: str, pull: _Pull, _: asyncio.Task[None]) -> None:
+        if self._pulls.get(image) is pull:
+            del self._pulls[image]
 
     def _stream(self, image: str) -> Iterator[dict[str, Any]]:
         """The engine's reports; the SDK adds the node's credentials for the registry."""
@@ -92,7 +94,7 @@ class _Pull:
         self._image = image
         self._layers: dict[str, tuple[int, int]] = {}
         self._changed = asyncio.Event()
-        self._ended = False
+        self.ended = False
         self._error: Exception | None = DriverError(f"the pull of image {image} was interrupted")
 
     async def run(self, stream: Callable[[], Iterator[dict[str, Any]]]) -> None:
@@ -104,12 +106,12 @@ class _Pull:
         except Exception as error:
             self._error = error
         finally:
-            self._ended = True
+            self.ended = True
             self._changed.set()
 
     async def follow(self) -> AsyncGenerator[Progress, None]:
         said = ""
-        while not self._ended:
+        while not self.ended:
             await self._changed.wait()
             self._changed.clear()
             if (message := self.message()) != said:

@@ -17,7 +17,7 @@ FOR_A_CLUSTER = {
     "busybox": "busybox-static",
     "nsenter": "util-linux",
 }
-FOR_TESTS = {**FOR_A_CLUSTER, "mmdebstrap": "mmdebstrap"}
+FOR_TESTS = {**FOR_A_CLUSTER, "mmdebstrap": "mmdebstrap", "docker-registry": "docker-registry"}
 
 
 def missing(wanted: dict[str, str]) -> list[str]:
