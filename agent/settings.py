@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Literal, cast
 from moorage.kit import logging as logs
 
 Driver = Literal["docker", "fake"]
+
+_CGROUP = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9_.-]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,32 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.controllers:
             raise ValueError("no controller to connect to: give --controllers HOST:PORT or set MOOR_CONTROLLERS")
-        if self.starts_in_flight < 1:
-            raise ValueError("--starts-in-flight must be at least 1")
+        for address in self.controllers:
+            _host_port("--controllers", address)
+        if not self.node_name:
+            raise ValueError("a node needs a name: give --node-name")
+        if not _CGROUP.fullmatch(self.cgroup_root):
+            raise ValueError(f"--cgroup-root is a path like /moorage, not {self.cgroup_root!r}")
+        for flag, number, least in self._numbers():
+            if not number >= least:
+                raise ValueError(f"{flag} must be at least {least:g}, not {number:g}")
+
+    def _numbers(self) -> list[tuple[str, float, float]]:
+        return [
+            ("--cpu-millis", self.cpu_millis, 0),
+            ("--memory-bytes", self.memory_bytes, 0),
+            ("--disk-bytes", self.disk_bytes, 0),
+            ("--starts-in-flight", self.starts_in_flight, 1),
+            ("--reconnect-cap", self.reconnect_cap_s, 0.1),
+            ("--fake-start", self.fake_start_s, 0),
+        ]
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
     """Raises ValueError with a sentence for the user. A flag that does not exist ends the process, as usual."""
-    given = _parser(os.environ if environment is None else environment).parse_args(arguments)
+    parser = _parser(os.environ if environment is None else environment)
+    given = parser.parse_args(arguments)
+    _check_choices(parser, given)
     return Settings(
         controllers=[address.strip() for address in given.controllers.split(",") if address.strip()],
         token=_token(given.token, given.token_file),
@@ -63,7 +85,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
         labels=_labels(given.labels),
         log_format=cast("logs.Format", given.log_format),
         log_level=given.log_level,
-        metrics=_host_port(given.metrics) if given.metrics else None,
+        metrics=_host_port("--metrics", given.metrics) if given.metrics else None,
         driver=cast("Driver", given.driver),
         starts_in_flight=given.starts_in_flight,
         reconnect_cap_s=given.reconnect_cap,
@@ -103,14 +125,25 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _check_choices(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """argparse looks at what is on the command line alone, not at what a variable says."""
+    for action in parser._actions:
+        value = getattr(given, action.dest, None)
+        if action.choices and value not in action.choices:
+            raise ValueError(f"{action.option_strings[0]} is one of {', '.join(action.choices)}, not {value!r}")
+
+
 def _token(token: str, file: str) -> str:
     """The file wins: MOOR_TOKEN is also what a person who uses the command has set, and that is no agent's token."""
-    if not file:
-        return token
-    try:
-        return Path(file).read_text().strip()
-    except OSError as error:
-        raise ValueError(f"the token file cannot be read: {error}") from error
+    if file:
+        try:
+            token = Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the token file cannot be read: {error}") from error
+    if not token:
+        where = f"{file} is empty" if file else "give --token-file FILE"
+        raise ValueError(f"no token, and without one no controller lets an agent in: {where}")
+    return token
 
 
 def _labels(text: str) -> dict[str, str]:
@@ -121,8 +154,8 @@ def _labels(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def _host_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdigit():
-        raise ValueError(f"--metrics is HOST:PORT, not {text!r}")
+def _host_port(flag: str, text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"{flag} is HOST:PORT, not {text!r}")
     return host or "127.0.0.1", int(port)

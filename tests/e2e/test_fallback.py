@@ -1,4 +1,4 @@
-"""A host whose engine does not know the OCI runtime: pause containers hold the namespaces, and all the rest holds too."""
+"""A host whose engine does not know the OCI runtime: pause containers hold the namespaces, and all else holds too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.e2e.truth import Running, running, wait_exactly
 from tests.e2e.user import User, service
 from tests.lab import image
 from tests.lab.cluster import QUICK, Cluster
+from tests.lab.engine import OwnEngine
 from tests.lab.host import Host
 from tests.lab.processes import wait_for
 
@@ -27,6 +28,7 @@ def cluster() -> Iterator[Cluster]:
     host = lab.hosts[0]
     try:
         lab.make_network()
+        assert isinstance(host.engine, OwnEngine)
         host.engine.configure_plain()
         host.engine.start()
         image.load(host.engine.socket)
