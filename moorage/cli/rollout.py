@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from moorage.cli import exits, output
@@ -37,6 +37,15 @@ GOES_ON = "interrupted; the rollout goes on on the server: `moor get jobs -w` fo
 class Standing:
     state: Literal["done", "going", "failed"]
     words: str
+    reason: str = ""  # why it is not as wanted, the last that was heard
+
+    def after(self, before: Standing) -> Standing:
+        """What fails and starts again has no reason each time that it starts."""
+        return self if self.reason else replace(self, reason=before.reason)
+
+    @property
+    def told(self) -> str:
+        return f"{self.words} (last: {self.reason})" if self.reason and self.reason not in self.words else self.words
 
 
 def judge(job: JobView | None, wanted: JobView) -> Standing:
@@ -53,7 +62,7 @@ def judge(job: JobView | None, wanted: JobView) -> Standing:
     failed = [group for group in job.status.groups if _given_up(group, job.spec)]
     if failed:
         return Standing("failed", f"{job.status.message or words}{_last_failure(job)}")
-    return Standing("going", words)
+    return Standing("going", words, plain(job.status.message))
 
 
 def progress(job: JobView) -> str:
@@ -129,7 +138,7 @@ async def follow(client: Client, applied: Iterable[JobView], timeout_s: float) -
             async with asyncio.timeout(timeout_s):
                 ran_s = await _until_settled(client, wanted, standings, shown)
         except TimeoutError:
-            going = "; ".join(f"job {n}: {s.words}" for n, s in standings.items() if s.state == "going")
+            going = "; ".join(f"job {n}: {s.told}" for n, s in standings.items() if s.state == "going")
             name = next(n for n, s in standings.items() if s.state == "going")
             hint = f"the controller goes on trying; `moor explain {name}` and `moor describe job {name}` tell more"
             raise Failure(f"the time is up: {going}", code=exits.TIMEOUT, hint=hint) from None
@@ -165,7 +174,7 @@ async def _read(
     async with aclosing(states(client.watch_jobs(), lambda job: job.name)) as found:
         async for jobs in found:
             for name, job in wanted.items():
-                standings[name] = judge(jobs.get(name), job)
+                standings[name] = judge(jobs.get(name), job).after(standings[name])
             told = {standing.state for standing in standings.values()}
             stayed.note(settled="going" not in told, at_once="failed" in told)
             on_trial = " (no health check: does it stay up?)" if stayed.on_trial else ""

@@ -210,6 +210,16 @@ def test_when_the_time_is_up_the_reason_is_told_with_code_8(moor: Moor, api: Fak
     assert "moor explain" in result.err
 
 
+def test_a_reason_that_comes_and_goes_is_told_when_the_time_is_up(moor: Moor, api: FakeApi, hello: str) -> None:
+    sick = job(phase="deploying", groups=[group(healthy=0)], message="web: 3 of 3 not healthy: exited with code 3")
+    again = job(phase="deploying", groups=[group(healthy=0)])
+    api.on(PUT, applied(job(phase="pending"), "created")).on_watch(JOBS, RESET, put(sick), SYNCED, put(again))
+
+    result = moor("apply", "-f", hello, "--timeout", "50ms")
+
+    assert (result.code, "(last: web: 3 of 3 not healthy: exited with code 3)" in result.err) == (8, True)
+
+
 def test_a_controller_that_is_away_for_a_while_is_waited_for(moor: Moor, api: FakeApi, hello: str) -> None:
     api.on(PUT, applied(job(phase="pending"), "created"))
     api.on_watch(JOBS, RESET, put(job(phase="pending")), SYNCED, ends=True)
