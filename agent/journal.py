@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from agent.drivers.protocol import Exit
 from agent.state import Run, Stage, State
@@ -67,6 +68,16 @@ _FORGET = (
     "DELETE FROM statuses WHERE alloc = ?",
 )
 
+# What says nothing against the file: to put it aside would forget what it holds.
+_OF_THE_NODE = (
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+)
+
 Statement = tuple[str, tuple[object, ...]]
 
 
@@ -102,9 +113,11 @@ class Journal:
         self.lost = not path.exists()
         try:
             self._db, self.memory = _open(path)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, DecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or _no_room(path.parent)):
                 raise JournalFull(FULL) from error
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_NODE:
+                raise JournalError(f"the agent's journal {path} cannot be opened: {error}") from error
             log.error("journal unreadable, put aside; rebuilding from what runs", path=str(path), error=str(error))
             _put_aside(path)
             self.lost = True

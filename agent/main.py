@@ -95,12 +95,10 @@ async def _work(settings: Settings, host: Host, keeper: FactsKeeper) -> None:
     allocations.on_orphans(link.orphans_changed)
     allocations.restore(host.journal.memory)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with _metrics(settings.metrics), asyncio.TaskGroup() as group:
             group.create_task(allocations.take_inventory(), name="inventory")
             group.create_task(link.run(), name="link")
             group.create_task(keeper.watch(link.facts_changed), name="facts")
-            if settings.metrics is not None:
-                group.create_task(_serve_metrics(*settings.metrics), name="metrics")
     finally:
         await allocations.close()
 
@@ -124,7 +122,8 @@ async def _host(settings: Settings, who: Identity) -> AsyncIterator[tuple[Host, 
         boot,
         before not in ("", boot),
     )
-    log.info("agent started", node=who.node_name, node_id=who.node_id, cluster=who.cluster_id, rebooted=host.rebooted)
+    structlog.contextvars.bind_contextvars(node=who.node_name)  # for every line from here on
+    log.info("agent started", node_id=who.node_id, cluster=who.cluster_id, rebooted=host.rebooted)
     try:
         yield host, keeper
     finally:
@@ -158,12 +157,15 @@ def _parts(settings: Settings, who: Identity) -> tuple[ContainerDriver, Attachme
     return docker_parts(settings, who)
 
 
-async def _serve_metrics(host: str, port: int) -> None:
+@contextlib.asynccontextmanager
+async def _metrics(address: tuple[str, int] | None) -> AsyncIterator[None]:
+    if address is None:
+        yield
+        return
     from moorage.kit.telemetry import serve_metrics
 
-    server = await serve_metrics(host, port)
-    async with server:
-        await server.serve_forever()
+    async with await serve_metrics(*address):
+        yield
 
 
 if __name__ == "__main__":

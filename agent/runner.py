@@ -123,7 +123,8 @@ class Runner:
         except (DriverError, JournalError, OSError) as error:
             self._wait_out(str(error))
         except Exception as error:
-            log.exception("runner failed", allocation=self.row.assignment.alloc, action=type(action).__name__)
+            assignment, what = self.row.assignment, type(action).__name__
+            log.exception("runner failed", allocation=assignment.alloc, job=assignment.job, action=what)
             self._wait_out(f"internal error: {error!r}")
         else:
             self._troubles, self.seen.trouble, self.seen.retry_at_ms = 0, "", 0

@@ -126,6 +126,25 @@ async def test_an_unreadable_file_is_put_aside(path: Path, content: bytes) -> No
     assert len((await recall(path)).rows) == 1
 
 
+async def test_a_file_with_a_row_that_nobody_can_read_is_put_aside(path: Path) -> None:
+    journal = Journal(path)
+    journal.put_row(Row(assignment()))
+    await journal.close()
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE allocs SET assignment = x'ffffffff'")
+    other.close()
+    journal = Journal(path)
+    assert journal.lost and journal.memory.rows == []
+    await journal.close()
+
+
+def test_a_file_that_cannot_be_opened_is_left_as_it_is(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(JournalError, match="cannot be opened"):
+        Journal(path)
+    assert path.is_dir()
+
+
 async def test_a_full_disk_fails_those_who_wait_and_loses_nothing(path: Path) -> None:
     journal = Journal(path)
     (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
