@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from moorage.kit.telemetry import LATENCY_BUCKETS
 
 SESSIONS = Counter("moor_agent_sessions_total", "Sessions by how they ended or began.", ["outcome"])
+SETS = Counter("moor_agent_sets_total", "Complete sets taken in.")
 CONNECTED = Gauge("moor_agent_connected", "1 while a controller is heard.")
 RUNNERS = Gauge("moor_agent_allocations", "Allocations known to this agent.")
 ORPHANS = Gauge("moor_agent_orphans", "Allocations that the last complete set did not mention.")

@@ -1,8 +1,8 @@
 """Statuses on their way to the controller: only the newest of each allocation, until it is acknowledged.
 
-A status that comes alone leaves at once; while more keep coming they wait for a window of ten milliseconds and leave
-together. What was sent and not acknowledged when a session ends, or for long within one, is sent again unless
-something newer has taken its place.
+A status that comes alone leaves at once; while more keep coming they wait for a short window and leave together: a
+message costs more than the few statuses in it. What was sent and not acknowledged when a session ends, or for long
+within one, is sent again unless something newer has taken its place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moorage.wire.store_pb2 import AllocStatus
 
 log = structlog.get_logger()
 
-WINDOW_S = 0.01
+WINDOW_S = 0.05
 RESEND_S = 10.0
 LARGEST = 500
 
@@ -71,8 +71,9 @@ class Outbox:
             log.warning("telling what is not written down", error=str(error))
 
     def acknowledged(self, serial: int) -> None:
-        _, statuses = self._in_flight.pop(serial, (0.0, []))
-        self._journal.sent((status.alloc, status.serial) for status in statuses)
+        """This batch is stored, and all before it."""
+        for done in [number for number in self._in_flight if number <= serial]:
+            self._journal.sent((status.alloc, status.serial) for status in self._in_flight.pop(done)[1])
 
     def resend(self, older_than_s: float = 0.0) -> None:
         """Queue again what is in flight for longer than this."""

@@ -24,7 +24,7 @@ from agent import attach
 from agent.allocations import Allocations
 from agent.guards import Refusal, refuse_cluster, refuse_position
 from agent.host import Host
-from agent.metrics import CONNECTED, SESSIONS
+from agent.metrics import CONNECTED, SESSIONS, SETS
 from moorage.kit.backoff import Jittered
 from moorage.kit.tasks import Owner
 from moorage.wire.session_pb2 import (
@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 PROTOCOL = 1
 CONNECT_S = 5.0
-DONE_PAUSE_S = 0.2
+DONE_PAUSE_S = 2.0
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", 64 * 1024 * 1024),
@@ -295,6 +295,7 @@ class Session:
         if (refusal := refuse_position(self._allocations.seen, part.position)) is not None:
             await self._refuse(call, refusal, part.position)
         await self._allocations.take_set(part.position, assignments, self._welcome.orphan_grace_ms)
+        SETS.inc()
         self._accepted = True
         self._welcomed()
         self._done.set()

@@ -1,8 +1,10 @@
 """One agent's session on this side: what waits to be sent to it, and in which order it goes.
 
-Nothing here waits for the agent but `send`, the session's one sender. Whatever happens marks something and wakes it;
-changes that come within a few milliseconds leave in one Delta, and an allocation that changed twice is encoded once,
-as it is then. The complete set is encoded in one piece at one revision of the cache, later changes go as deltas.
+Nothing here waits for the agent but `send`, the session's one sender. Whatever happens marks something and wakes it.
+The complete set is encoded in one piece at one revision of the cache, later changes go as deltas: the first after some
+quiet leaves at once, what comes within a window after it leaves together, and an allocation that changed twice is
+encoded once, as it is then. (A message costs both sides more than a handful of allocations in it.) Acknowledgements
+are in no hurry, and the highest one stands for all before it.
 """
 
 from __future__ import annotations
@@ -24,8 +26,13 @@ from moorage.wire.session_pb2 import (
     StatusAck,
 )
 
-WINDOW_S = 0.004
-"""Between two deltas of a session: short beside the 50 ms from apply to the first call of an engine."""
+WINDOW_S = 0.05
+"""Between two deltas of a session."""
+
+ACK_S = 0.2
+"""Acknowledgements wait for something else to go, and at most this long."""
+
+ACKS, DELTAS = metrics.SENT.labels("ack"), metrics.SENT.labels("delta")
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -41,6 +48,8 @@ class Session:
         self._changed: dict[str, None] = {}
         self._forgotten: dict[str, None] = {}
         self._messages: list[bytes] = []
+        self._acknowledged = 0
+        self._ack_timer: asyncio.TimerHandle | None = None  # there while it has to be said
         self._wake = asyncio.Event()
         self.when_ending: Callable[[], object] = _nobody
 
@@ -59,8 +68,10 @@ class Session:
         self._wake.set()
 
     def acknowledge(self, serials: Sequence[int]) -> None:
-        for serial in serials:
-            self._message("ack", ControllerMessage(ack=StatusAck(serial=serial)))
+        """All batches up to the highest of these are stored."""
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(ACK_S, self._wake.set)
+        self._acknowledged = max(self._acknowledged, *serials)
 
     def attach(self, request: AttachRequest) -> None:
         self._message("attach", ControllerMessage(attach=request))
@@ -97,9 +108,11 @@ class Session:
             await self._wake.wait()
             self._wake.clear()
             self._check(may_send)
+            busy = bool(self._changed or self._forgotten)
             for message in self.due(cache):
                 await write(message)
-            await clock.sleep(WINDOW_S)
+            if busy:
+                await clock.sleep(WINDOW_S)
         await write(self.closing.SerializeToString())
 
     def _check(self, may_send: Callable[[], bool]) -> None:
@@ -119,6 +132,11 @@ class Session:
         if self.closing is not None:
             return []
         messages, self._messages = self._messages, []
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+            ACKS.inc()
+            messages.append(ControllerMessage(ack=StatusAck(serial=self._acknowledged)).SerializeToString())
         if self._changed or self._forgotten:
             messages += self._deltas(cache)
         return messages
@@ -131,7 +149,7 @@ class Session:
         if not encoded and not forgotten:
             return iter(())
         metrics.ASSIGNMENTS.inc(len(encoded))
-        metrics.SENT.labels("delta").inc()
+        DELTAS.inc()
         return assignments.delta_messages(self._at(cache), encoded, list(forgotten))
 
     def _at(self, cache: Cache) -> Position:

@@ -31,9 +31,9 @@ from moorage.wire.store_pb2 import AllocStatus, NodeState
 
 log = structlog.get_logger()
 
-MAX_PUTS = 60
+MAX_PUTS = 100
 MAX_IN_FLIGHT = 4
-WINDOW_S = 0.015
+WINDOW_S = 0.03
 RETRY_S = 0.5
 
 Outcome = Literal["accepted", "unknown", "foreign", "old"]

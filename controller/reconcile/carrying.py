@@ -78,7 +78,8 @@ class Carrier:
         target, record = work.target, self._record
         found: list[Step | None] = [steps.stop(one, record, stamp) for one in work.decision.stop]
         found.extend(steps.update(one, target.view.version, record, stamp) for one in work.decision.update)
-        for one in work.placed:
+        # By node: each transaction then concerns few of them, which hear of it in one message.
+        for one in sorted(work.placed, key=lambda placed: placed.placement.node):
             assert target.compiled is not None
             wants = target.compiled.resources[one.place.key.group]
             found.append(steps.place(one.place, one.placement, one.node_guard, target, wants, record, stamp))

@@ -19,7 +19,7 @@ from moorage.wire.spec_pb2 import Resources
 from moorage.wire.store_pb2 import Alloc
 from scheduler.types import Placement
 
-MAX_STEPS = 40
+MAX_STEPS = 100
 _ROOM = MAX_OPERATIONS - 4
 """Compares that are left for steps beside the fence and the job."""
 

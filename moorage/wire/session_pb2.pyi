@@ -621,6 +621,8 @@ Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
 class StatusAck(_message.Message):
+    """All batches of this session up to this serial are stored."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int

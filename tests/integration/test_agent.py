@@ -113,7 +113,7 @@ async def test_logs_come_over_a_stream_of_their_own(controller: ScriptedControll
 async def test_an_unhealthy_task_is_restarted(controller: ScriptedController, agent: AgentProcess) -> None:
     spec = group(("sleep", "100000"))
     spec.tasks[0].health.CopyFrom(
-        HealthCheck(exec=ExecProbe(command=["false"]), interval_ms=20, timeout_ms=500, failures=2)
+        HealthCheck(exec=ExecProbe(command=["false"]), interval_ms=100, timeout_ms=500, failures=2)
     )
     told = assignment(0, spec=spec)
     controller.assign(told)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import Journal
-from agent.outbox import Outbox
+from agent.outbox import WINDOW_S, Outbox
 from moorage.kit.clock import ManualClock
 from moorage.wire.store_pb2 import AllocStatus
 
@@ -44,9 +44,9 @@ async def test_those_that_follow_leave_together_and_only_the_newest_of_each(outb
     await asyncio.sleep(0)
     outbox.put(status("c", 1))
     outbox.put(status("b", 2))
-    await clock.advance(0.005)
+    await clock.advance(WINDOW_S / 2)
     assert not following.done()
-    await clock.advance(0.006)
+    await clock.advance(WINDOW_S / 2)
     assert list((await following).statuses) == [status("b", 2), status("c", 1)]
 
 

@@ -76,12 +76,12 @@ def test_only_the_newest_of_an_allocation_is_taken_and_batches_go_with_the_last(
 
 
 def test_a_transaction_takes_from_many_nodes_but_not_from_busy_ones() -> None:
-    sessions = [Session(f"n{n}", 1) for n in range(4)]
+    sessions = [Session(f"n{n}", 1) for n in range(6)]
     for number, session in enumerate(sessions):
-        session.report(1, *(alloc_status(key(number * 100 + n)) for n in range(25)))
+        session.report(1, *(alloc_status(key(number * 100 + n)) for n in range(30)))
     sessions[1].line.busy = True
-    taken = take([session.line for session in sessions])
-    assert [(part.line.node, len(part.statuses)) for part in taken] == [("n0", 25), ("n2", 25), ("n3", 10)]
+    taken = [(part.line.node, len(part.statuses)) for part in take([session.line for session in sessions])]
+    assert taken == [("n0", 30), ("n2", 30), ("n3", 30), ("n4", MAX_PUTS - 90)]
 
 
 class Gate:
