@@ -26,6 +26,7 @@ from controller.api.tokens import Role, authenticate, issue
 from controller.cache import Cache, compare
 from controller.dispatcher import Dispatcher
 from controller.leader import Leader
+from controller.leader.arrival import Arrival
 from controller.options import Options
 from controller.reconcile import Reconciler, ReconcileSettings
 from controller.store.embedded import EmbeddedEtcd
@@ -97,17 +98,27 @@ class Process:
             keep_s=self._times.compact_every,
             trouble=self._troubles.part(),
         )
-        api_settings = ApiSettings(controller_id=self._id)
-        deps = ApiDeps(cache, store, leader, dispatcher, self._clock, api_settings, trouble=self._troubles.current)
+        arrival = Arrival(cache, store, self._clock, self._rng, self._id)
+        deps = ApiDeps(
+            cache,
+            store,
+            leader,
+            dispatcher,
+            self._clock,
+            ApiSettings(controller_id=self._id),
+            arrived=arrival.arrived,
+            trouble=self._troubles.current,
+        )
         app = create_app(deps)
         await dispatcher.serve(_joined(self._options.agents))
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "cache": cache.run(),
             "comparison": compare.run(cache, self._times.compare_every),
-            "leader": _lead(cache, leader),
+            "arrival": arrival.run(),
+            "leader": _lead(arrival, leader),
             "reconciler": reconciler.run(),
             "maintenance": maintenance.run(),
-            "bootstrap": self._bootstrap(store, cache),
+            "bootstrap": self._bootstrap(store, cache, arrival),
             "http": _http(app, self._options.api, stop),
         }
         log.info("controller started", controller=self._id, api=self._options.advertise_api)
@@ -117,9 +128,9 @@ class Process:
             log.info("controller ending", controller=self._id)
             await dispatcher.close()
 
-    async def _bootstrap(self, store: EtcdStore, cache: Cache) -> None:
+    async def _bootstrap(self, store: EtcdStore, cache: Cache, arrival: Arrival) -> None:
         """The first tokens of a new cluster, each in a file that only root reads."""
-        await cache.synced.wait()
+        await arrival.arrived.wait()
         for role in BOOTSTRAP_ROLES:
             path = self._options.data_dir / f"{role}.token"
             if path.exists() and authenticate(cache, path.read_text().strip()) is not None:
@@ -130,9 +141,9 @@ class Process:
         await asyncio.Event().wait()
 
 
-async def _lead(cache: Cache, leader: Leader) -> None:
-    """Stand for election only with a cache that shows the store, so that an old backup is told before any write."""
-    await cache.synced.wait()
+async def _lead(arrival: Arrival, leader: Leader) -> None:
+    """Stand for election only after the arrival was marked, so that agents can tell an old backup."""
+    await arrival.arrived.wait()
     _settle_memory()
     await leader.run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -69,12 +70,18 @@ class ApiDeps:
     clock: Clock
     settings: ApiSettings = field(default_factory=ApiSettings)
     rates: Rates = field(default_factory=Rates)
+    arrived: asyncio.Event = field(default_factory=lambda: _set(asyncio.Event()))  # before that nothing is written
     trouble: Callable[[], list[str]] = list  # what is wrong with the store at present, in the user's words
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     audit: Audit = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "audit", Audit(self.clock, self.new_id))
+
+
+def _set(event: asyncio.Event) -> asyncio.Event:
+    event.set()
+    return event
 
 
 async def _deps(connection: HTTPConnection) -> ApiDeps:

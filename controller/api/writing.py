@@ -36,6 +36,7 @@ async def commit(
 
     `noted` says who did this, and is written with it.
     """
+    await patiently(deps, deps.arrived.wait())
     told = [noted.put] if noted is not None else []
     committed = await patiently(deps, deps.store.commit(guards, [*operations, *told]))
     if not committed.ok:

@@ -24,6 +24,7 @@ from controller.cache.entries import AllocEntry, JobEntry, NodeEntry, StatusEntr
 from controller.cache.reservations import Reservations
 from controller.cache.tables import (
     AllocTable,
+    ArrivalTable,
     DecodedTable,
     JobTable,
     NodeTable,
@@ -52,8 +53,6 @@ class Cache:
         self.clock = clock
         self.synced = asyncio.Event()
         self.revision = 0
-        self.began = 0
-        """The revision of the first look at the store: whatever earlier processes have seen of it is not beyond."""
         self.went_back = ""
         """How the store's history was seen to go back, as by a restore below a living controller."""
         self._jobs = JobTable()
@@ -67,8 +66,10 @@ class Cache:
         self._events = RawTable()
         self._cluster = DecodedTable(Cluster.FromString)
         self._plans = RawTable()
+        self._arrivals = ArrivalTable()
         self._tables: dict[str, Table] = {
             "alloc": self._allocs,
+            "arrival": self._arrivals,
             "cluster": self._cluster,
             "event": self._events,
             "job": self._jobs,
@@ -83,6 +84,7 @@ class Cache:
         self._compiled = Versions(self._versions)
         self._reservations = Reservations(self._allocs, self._statuses, self._nodes)
         self._subscribers: list[Subscriber] = []
+        self._turned_back: list[Callable[[], None]] = []
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._touched: set[str] | None = None  # keys that changed since a comparison with the store began
@@ -134,6 +136,10 @@ class Cache:
         """Call back once per batch, after it was applied. The result ends the subscription."""
         self._subscribers.append(callback)
         return partial(self._subscribers.remove, callback)
+
+    def when_turned_back(self, callback: Callable[[], None]) -> None:
+        """Call back when a reset shows that the store's history went back."""
+        self._turned_back.append(callback)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +226,10 @@ class Cache:
         found = [(kv, Event.FromString(kv.value)) for _, kv in sorted(self._events.items.items())]
         return found if project is None else [(kv, event) for kv, event in found if event.project == project]
 
+    def arrivals(self) -> Sequence[tuple[str, int]]:
+        """Ids of the arrivals and the revisions that made them, oldest first."""
+        return self._arrivals.ordered
+
     def cluster(self) -> Cluster | None:
         return self._cluster.value(keys.CLUSTER)
 
@@ -246,11 +256,11 @@ class Cache:
         return iter(told)
 
     def _compare_history(self, revision: int) -> None:
-        if not self.synced.is_set():
-            self.began = revision
-        elif revision < self.revision:
+        if revision < self.revision:
             self.went_back = f"the store went back from revision {self.revision} to {revision}"
             log.error("the store's history went back", known=self.revision, revision=revision)
+            for callback in self._turned_back:
+                callback()
 
     def _first(self, batch: Reset) -> Iterator[Sequence[Change]]:
         """The first truth. Values are let go as they are taken over, so that a fleet is not held twice."""

@@ -29,6 +29,7 @@ SMALL = (
     keys.TOKENS,
     keys.CONTROLLERS,
     keys.EVENTS,
+    keys.ARRIVALS,
 )
 
 

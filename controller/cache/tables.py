@@ -89,6 +89,29 @@ class DecodedTable(RawTable, Generic[T]):
         return value
 
 
+class ArrivalTable(RawTable):
+    """Few, and asked for the newest with each message to an agent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ordered: list[tuple[str, int]] = []
+        """Ids and the revisions that made them, oldest first."""
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        old = super().put(kv)
+        self._sort()
+        return old
+
+    def delete(self, key: str) -> KeyValue | None:
+        old = super().delete(key)
+        self._sort()
+        return old
+
+    def _sort(self) -> None:
+        made = ((kv.key[len(keys.ARRIVALS) :], kv.created) for kv in self.items.values())
+        self.ordered = sorted(made, key=lambda one: one[1])
+
+
 class JobTable(RawTable):
     def __init__(self) -> None:
         super().__init__()

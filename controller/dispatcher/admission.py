@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.cache import NodeEntry
+from controller.leader.history import Arrivals
 from moorage.wire.session_pb2 import Hello, Position, Redirect, Refused
 from moorage.wire.store_pb2 import Cluster
 
 PROTOCOL = 1
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
-Judge = Callable[[Cluster, int, Position], str]
+Judge = Callable[[Cluster, Arrivals, int, Position], str]
 """Why a store at a revision cannot be the one that an agent has seen, or "" (controller.leader.history.judge)."""
 
 
@@ -43,8 +44,7 @@ class Situation:
     cluster: Cluster | None
     revision: int
     node: NodeEntry | None
-    term: str  # of this leadership
-    began: int  # the revision of this process's first look at the store
+    arrivals: Arrivals
     went_back: str  # how this process itself saw the store's history go back
 
 
@@ -106,30 +106,11 @@ def _history(hello: Hello, cluster: Cluster, situation: Situation, judge: Judge)
     stored_epoch = state.epoch if state else 0
     if known and same_generation and seen.epoch > stored_epoch:
         return Suspected(f"node {hello.node_id} has seen session {seen.epoch}, the store knows only {stored_epoch}")
-    reason = situation.went_back or judge(cluster, situation.revision, seen)
-    reason = reason or _beyond_predecessor(cluster, situation, seen)
+    reason = situation.went_back or judge(cluster, situation.arrivals, situation.revision, seen)
     if reason:
         return Suspected(f"node {hello.node_id}: {reason}")
     # A node that was forgotten and comes back has seen more sessions than the store remembers.
     return Admitted(max(stored_epoch, seen.epoch if same_generation else 0) + 1)
-
-
-def _beyond_predecessor(cluster: Cluster, situation: Situation, seen: Position) -> str:
-    """What `judge` cannot see: revisions after a backup and before the first leadership of the restored store.
-
-    Of these, some writes may have come before that leadership began. But an earlier process of this same controller
-    was dead when this one first looked at the store, and cannot have handed out anything beyond that revision.
-    """
-    terms = {term.id: term for term in cluster.terms}
-    theirs, ours = terms.get(seen.term), terms.get(situation.term)
-    if theirs is None or ours is None or seen.generation != cluster.generation:
-        return ""
-    if theirs.controller != ours.controller or theirs.revision > situation.began or seen.revision <= situation.began:
-        return ""
-    return (
-        f"the agent has acted on revision {seen.revision} of leadership {seen.term}, but this controller found the "
-        f"store at revision {situation.began} after that leadership had ended"
-    )
 
 
 def suspected(reason: str) -> Refused:

@@ -62,8 +62,7 @@ class Reception:
             cluster=self._cache.cluster(),
             revision=self._cache.revision,
             node=self._cache.node(node_id),
-            term=term.id if (term := self._leader.term) is not None else "",
-            began=self._cache.began,
+            arrivals=self._cache.arrivals(),
             went_back=self._cache.went_back,
         )
 

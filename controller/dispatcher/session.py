@@ -154,6 +154,8 @@ class Session:
 
     def _at(self, cache: Cache) -> Position:
         self.position.revision = cache.revision
+        arrivals = cache.arrivals()
+        self.position.arrival = arrivals[-1][0] if arrivals else ""
         return self.position
 
 

@@ -5,21 +5,29 @@ the terms with the revisions at which they began. So the list divides the store'
 one term, and a position (term, revision) is a point that this history either passed through or did not:
 
 - a revision beyond the store's own was never reached here;
+- an arrival (a mark that each process makes before it writes anything, controller.leader.arrival) that is not there,
+  or behind which another stands at or before the revision, is of another history: on a backup, whatever is written
+  comes after a new arrival;
 - a term that is not listed never was here, unless it is so old that the list no longer reaches back to it;
 - a revision at or after the beginning of the next term belongs, in this history, to that term: the one in which it was
   the older term's was another. This is what still shows after a restored store has grown beyond the agent's revision.
 
 It holds because a dispatcher stamps a revision with a term only where its cache shows, at that very revision, the
-leader key of that term (docs/adr/0002-terms-tell-an-old-backup.md).
+leader key of that term, and with the newest arrival that it shows then (docs/adr/0002-terms-tell-an-old-backup.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moorage.wire.session_pb2 import Position
 from moorage.wire.store_pb2 import Cluster
 
+Arrivals = Sequence[tuple[str, int]]
+"""Ids and the revisions that made them, oldest first."""
 
-def judge(cluster: Cluster, store_revision: int, seen: Position) -> str:
+
+def judge(cluster: Cluster, arrivals: Arrivals, store_revision: int, seen: Position) -> str:
     """Why what the agent has seen contradicts this store's history, in the user's words; "" where it does not."""
     if seen.generation > cluster.generation:
         return (
@@ -33,7 +41,21 @@ def judge(cluster: Cluster, store_revision: int, seen: Position) -> str:
             f"the agent has acted on revision {seen.revision}, the store is at {store_revision}: "
             "the store is an older backup"
         )
-    return _judge_term(cluster, seen)
+    return _judge_arrival(arrivals, seen) or _judge_term(cluster, seen)
+
+
+def _judge_arrival(arrivals: Arrivals, seen: Position) -> str:
+    """The oldest arrivals are removed in time: one from before the oldest proves nothing."""
+    if not seen.arrival or not arrivals or seen.revision < arrivals[0][1]:
+        return ""
+    # The newest that is not past what was seen must be the one that was seen.
+    newest = max((one for one in arrivals if one[1] <= seen.revision), key=lambda one: one[1])
+    if newest[0] == seen.arrival:
+        return ""
+    return (
+        f"the agent has acted on revision {seen.revision}, before which, in this store, a controller arrived at "
+        f"revision {newest[1]} of which the agent's history knows nothing: the store is an older backup that went on"
+    )
 
 
 def _judge_term(cluster: Cluster, seen: Position) -> str:

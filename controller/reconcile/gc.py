@@ -1,9 +1,9 @@
 """Removes what nothing needs any more, a bounded number of keys at a time.
 
 A job's own turn removes its finished allocations; here goes what no job's turn meets: statuses that a node sent after
-their allocation was gone, versions that are old and not in use, events, marks of plans. Suspects are gathered from
-changes, and everything is looked through at the beginning of a leadership and now and then. Keys of dead controllers
-go by themselves, with their leases. Transactions hold deletions only, which a full store still takes.
+their allocation was gone, versions that are old and not in use, events, marks of plans and of arrivals. Suspects are
+gathered from changes, and everything is looked through at the beginning of a leadership and now and then. Keys of dead
+controllers go by themselves, with their leases. Transactions hold deletions only, which a full store still takes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from moorage.wire.store_pb2 import PlanMark
 
 BATCH = 100
 PLAN_AGE_MS = 600_000
+KEPT_ARRIVALS = 256
+"""Agents that have seen nothing of so many starts of controllers are believed whatever they have seen."""
 
 Doomed = tuple[str, int]
 """A key, and the revision at which it was found useless."""
@@ -74,6 +76,7 @@ class Collector:
         yield from self._old_versions()
         yield from self._old_events()
         yield from self._old_plans()
+        yield from self._old_arrivals()
 
     def _useless_statuses(self) -> Iterator[Doomed]:
         """Each is judged once: one whose removal conflicts has changed, and so is suspected anew."""
@@ -116,6 +119,10 @@ class Collector:
             kv = self._cache.get(keys.plan(plan))
             if plan not in used and kv is not None and PlanMark.FromString(kv.value).created_ms < horizon:
                 yield kv.key, kv.revision
+
+    def _old_arrivals(self) -> Iterator[Doomed]:
+        for arrival, _ in self._cache.arrivals()[:-KEPT_ARRIVALS]:
+            yield from self._found("arrival", keys.arrival(arrival))
 
     def _found(self, kind: str, key: str) -> Iterator[Doomed]:
         revision = self._cache.table(kind).revision(key)

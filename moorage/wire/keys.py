@@ -67,6 +67,7 @@ REQUESTS = ROOT + "request/"
 TOKENS = ROOT + "token/"
 CONTROLLERS = ROOT + "controller/"
 EVENTS = ROOT + "event/"
+ARRIVALS = ROOT + "arrival/"
 
 
 def job(project: str, name: str) -> str:
@@ -116,6 +117,10 @@ def token(token_id: str) -> str:
 
 def controller(controller_id: str) -> str:
     return f"{CONTROLLERS}{controller_id}"
+
+
+def arrival(arrival_id: str) -> str:
+    return f"{ARRIVALS}{arrival_id}"
 
 
 def event(event_id: str) -> str:

@@ -30,11 +30,14 @@ class Position(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
+    ARRIVAL_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     epoch: _builtins.int
     revision: _builtins.int
     term: _builtins.str
     """the leadership under which that revision was handed out"""
+    arrival: _builtins.str
+    """the newest arrival of a controller in the store at that revision"""
     def __init__(
         self,
         *,
@@ -42,10 +45,11 @@ class Position(_message.Message):
         epoch: _builtins.int = ...,
         revision: _builtins.int = ...,
         term: _builtins.str = ...,
+        arrival: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "revision", b"revision", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrival", b"arrival", "epoch", b"epoch", "generation", b"generation", "revision", b"revision", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,30 @@ class Term(_message.Message):
 Global___Term: _TypeAlias = Term  # noqa: Y015
 
 @_typing.final
+class Arrival(_message.Message):
+    """arrival/{id}: a process that writes began to do so at the revision that made this key"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTROLLER_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    controller: _builtins.str
+    at_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        controller: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "controller", b"controller"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Arrival: _TypeAlias = Arrival  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     """job/{project}/{name}"""
 

@@ -144,7 +144,7 @@ async def test_a_backup_restored_below_a_leader_begins_a_term_that_convicts_it(s
         await eventually(lambda: grown_past(sea.store, seen.revision))
     cluster = await terms(sea.store)
     assert len(cluster.terms) > 1 and cluster.terms[1].revision < seen.revision
-    assert "older backup" in judge(cluster, (await sea.store.status()).revision, seen)
+    assert "older backup" in judge(cluster, [], (await sea.store.status()).revision, seen)
 
 
 async def grown_past(store: Store, revision: int) -> None:

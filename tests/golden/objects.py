@@ -167,6 +167,7 @@ def messages() -> dict[str, Message]:
             attempt_floors={"web": 4, "old": 2},
         ),
         "event": event(),
+        "arrival": store.Arrival(controller="c1", at_ms=NOW),
         "controller": store.ControllerInfo(
             id="c1", api_url="http://192.0.2.1:7470", agent_address="192.0.2.1:7471", version="0.1.0"
         ),
@@ -239,6 +240,7 @@ def layout() -> dict[str, str]:
         "token": keys.token("t1"),
         "controller": keys.controller("c1"),
         "event": keys.event("e1"),
+        "arrival": keys.arrival("a1"),
     }
 
 

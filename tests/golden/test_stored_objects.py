@@ -34,6 +34,7 @@ TYPES: dict[str, type[Message]] = {
     "plan": store.PlanMark,
     "job_state": store.JobState,
     "event": store.Event,
+    "arrival": store.Arrival,
     "controller": store.ControllerInfo,
     "leader": store.LeaderInfo,
     "status": store.AllocStatus,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import grpc.aio
 from controller.cache import Cache
 from controller.dispatcher import Dispatcher
 from controller.leader import Leader
+from controller.leader.arrival import Arrival
 from controller.store.protocol import Committed, Delete, Put
 from moorage.kit.clock import SystemClock
 from moorage.kit.settings import Timings
@@ -160,24 +162,32 @@ class Agent:
 class Controller:
     """The parts of a controller that a dispatcher needs, over one store."""
 
-    def __init__(self, around: World, timings: Timings) -> None:
+    def __init__(self, around: World, timings: Timings, name: str = "c1") -> None:
         clock = SystemClock()
         self.world = around
         self.store = around.store
         self.cache = Cache(self.store, clock)
-        info = LeaderInfo(controller="c1", agent_address="127.0.0.1:7071")
-        self.leader = Leader(self.store, clock, "c1", info, ttl_s=5, renew_s=0.3)
+        info = LeaderInfo(controller=name, agent_address="127.0.0.1:7071")
+        self.arrival = Arrival(self.cache, self.store, clock, random.Random(), name)
+        self.leader = Leader(self.store, clock, name, info, ttl_s=5, renew_s=0.3)
         self.dispatcher = Dispatcher(self.cache, self.store, self.leader, clock, timings, authenticate)
         self.port = 0
         self._agents: list[Agent] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        await self.arrive()
+        await self.lead()
+
+    async def arrive(self) -> None:
+        """As far as a controller comes before it is elected."""
         self.port = await self.dispatcher.serve("127.0.0.1:0")
-        self._tasks = [asyncio.create_task(self.cache.run())]
-        await self.cache.synced.wait()
+        self._tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.arrival.run())]
+        await self.arrival.arrived.wait()
+
+    async def lead(self, timeout_s: float = 10.0) -> None:
         self._tasks.append(asyncio.create_task(self.leader.run()))
-        await self.until(self.dispatcher.may_send)
+        await self.until(self.dispatcher.may_send, timeout_s)
 
     async def stop(self, *, killed: bool = False) -> None:
         """Killed: nothing is given back."""
@@ -187,6 +197,7 @@ class Controller:
             await agent.close()
         if killed:
             self.leader.resign = _nothing  # type: ignore[method-assign]
+            self.leader.end("killed")
         await self.dispatcher.close()
         for task in self._tasks:
             task.cancel()

@@ -81,6 +81,50 @@ async def test_one_missing_write_is_enough_where_the_controller_was_restarted_to
         await again.stop()
 
 
+async def test_one_missing_write_is_enough_where_another_controller_starts_and_people_write_before_it_leads(
+    moor: Controller,
+) -> None:
+    agent = moor.agent()
+    await agent.join()
+    await moor.world.save()
+    await moor.write(put_alloc(key(1), "n1"))
+    await agent.delta()
+    await moor.stop(killed=True)
+    await moor.world.restore()
+    other = Controller(moor.world, QUICK, "c2")
+    await other.arrive()
+    for number in range(5):  # while the lease that the backup holds runs out
+        await other.write(put_job(version=number))
+    await other.lead(timeout_s=20)
+    cluster = await other.cluster()
+    assert cluster.terms[0].revision < agent.seen.revision < cluster.terms[1].revision, "the terms tell nothing"
+    later = other.agent()
+    later.cluster_id, later.seen = agent.cluster_id, agent.seen
+    try:
+        assert (await refused(later)).code == "restore_suspected"
+    finally:
+        await other.stop()
+
+
+async def test_controllers_that_come_and_go_make_no_agent_a_liar(moor: Controller) -> None:
+    agent = moor.agent()
+    await agent.join()
+    second = Controller(moor.world, QUICK, "c2")
+    await second.arrive()
+    await moor.write(put_alloc(key(1), "n1"))
+    await agent.delta()
+    await second.write(put_job(version=2))
+    await moor.stop()
+    await second.lead(timeout_s=20)
+    later = second.agent()
+    later.cluster_id, later.seen = agent.cluster_id, agent.seen
+    try:
+        await later.join()
+        assert later.seen.revision > agent.seen.revision or later.seen.epoch == 2
+    finally:
+        await second.stop()
+
+
 async def test_a_new_generation_is_above_what_agents_have_seen_of_another_history(moor: Controller) -> None:
     await moor.world.save()
     await moor.dispatcher.accept_restore("ada")

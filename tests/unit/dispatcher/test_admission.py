@@ -32,14 +32,13 @@ LEADS = Situation(
     cluster=CLUSTER,
     revision=100,
     node=NODE,
-    term="t2",
-    began=48,
+    arrivals=[("a1", 9), ("a2", 49)],
     went_back="",
 )
 
 
-def hello(generation: int = 2, epoch: int = 4, revision: int = 90, term: str = "t2") -> Hello:
-    seen = Position(generation=generation, epoch=epoch, revision=revision, term=term)
+def hello(generation: int = 2, epoch: int = 4, revision: int = 90, term: str = "t2", arrival: str = "") -> Hello:
+    seen = Position(generation=generation, epoch=epoch, revision=revision, term=term, arrival=arrival)
     return Hello(cluster_id="c", node_id="n1", protocol=1, seen=seen)
 
 
@@ -70,7 +69,6 @@ def test_a_leader_whose_cache_is_behind_says_try_again() -> None:
         (2, 4, 101, "t2", "revision 101"),
         (2, 4, 60, "t1", "ended before revision 50"),
         (2, 4, 60, "t9", "never had"),
-        (2, 4, 49, "t1", "found the store at revision 48"),
     ],
 )
 def test_what_contradicts_the_stores_history_is_an_old_backup(
@@ -95,11 +93,10 @@ def test_what_can_have_been_seen_is_admitted(
     assert decide(hello(generation, epoch, revision, term)) == Admitted(next_epoch)
 
 
-def test_a_predecessor_that_was_another_controller_may_have_gone_on_after_our_first_look() -> None:
-    cluster = Cluster()
-    cluster.CopyFrom(CLUSTER)
-    cluster.terms[0].controller = "b"
-    assert decide(hello(2, 4, 49, "t1"), replace(LEADS, cluster=cluster)) == Admitted(5)
+def test_what_was_handed_out_past_the_arrival_of_a_controller_by_one_that_did_not_see_it_is_an_old_backup() -> None:
+    assert decide(hello(2, 4, 48, "t1", "a1")) == Admitted(5)
+    verdict = decide(hello(2, 4, 49, "t1", "a1"))
+    assert isinstance(verdict, Suspected) and "a controller arrived at revision 49" in verdict.reason
 
 
 def test_a_history_that_was_seen_to_go_back_is_trusted_by_nobody() -> None:

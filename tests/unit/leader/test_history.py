@@ -36,10 +36,34 @@ CLUSTER = Cluster(
     ],
 )
 def test_a_position_is_judged_by_the_terms(generation: int, revision: int, term: str, complaint: str) -> None:
-    verdict = judge(CLUSTER, STORE_REVISION, Position(generation=generation, epoch=1, revision=revision, term=term))
+    seen = Position(generation=generation, epoch=1, revision=revision, term=term)
+    verdict = judge(CLUSTER, [], STORE_REVISION, seen)
     assert complaint in verdict
     assert bool(verdict) == bool(complaint)
 
 
+ARRIVALS = [("a1", 90), ("a2", 290), ("a3", 310)]
+
+
+@pytest.mark.parametrize(
+    ("revision", "arrival", "believed"),
+    [
+        pytest.param(305, "a2", True, id="the newest arrival by then"),
+        pytest.param(310, "a3", True, id="at the very arrival"),
+        pytest.param(309, "a2", True, id="just before the next one"),
+        pytest.param(310, "a2", False, id="another controller arrived here at that revision"),
+        pytest.param(400, "a2", False, id="and what was seen lies beyond it"),
+        pytest.param(305, "a1", False, id="two have arrived since"),
+        pytest.param(305, "a9", False, id="an arrival that this store never had"),
+        pytest.param(350, "", True, id="said by a controller that marked no arrivals"),
+        pytest.param(80, "a0", True, id="an arrival so old that its mark was removed"),
+    ],
+)
+def test_a_position_is_judged_by_the_arrivals(revision: int, arrival: str, believed: bool) -> None:
+    term = "t3" if revision >= 300 else "t0"
+    seen = Position(generation=2, epoch=1, revision=revision, term=term, arrival=arrival)
+    assert (judge(CLUSTER, ARRIVALS, STORE_REVISION, seen) == "") == believed
+
+
 def test_a_store_without_any_term_has_had_no_leadership_to_speak_of() -> None:
-    assert "never had" in judge(Cluster(generation=1), 10, Position(generation=1, revision=5, term="t1"))
+    assert "never had" in judge(Cluster(generation=1), [], 10, Position(generation=1, revision=5, term="t1"))
