@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -44,8 +45,13 @@ class Hands:
         self._rebooted = host.rebooted  # until the engine has been asked once
         self._attachment: Attachment = HostNetwork()  # made by every preparation
         self._preparing: asyncio.Task[Any] | None = None
-        self._log = log.bind(allocation=row.assignment.alloc, job=row.assignment.job, node=host.identity.node_name)
         self.watchers = Watchers(row, seen, host, self._task_ended, changed)
+
+    @cached_property
+    def _log(self) -> Any:
+        """Made when there is something to say."""
+        names = self._row.assignment
+        return log.bind(allocation=names.alloc, job=names.job, node=self._host.identity.node_name)
 
     @property
     def preparing(self) -> bool:

@@ -2,7 +2,8 @@
 
 Intents are written before the action they announce: a caller notes rows and awaits `flush`; whatever came together
 while the last transaction was on its way goes into the next, so a burst of a thousand intents costs a few commits.
-What merely happened (a task started, a status was acknowledged) is noted without waiting, in order.
+What merely happened (a task started, a status was acknowledged) is noted without waiting, in order, and goes with the
+next flush or after a while: the engine, or the controller, would tell it again.
 
 WAL with synchronous=NORMAL: a commit survives the death of this process, not a loss of power. After a loss of power
 no workload of ours runs, and nothing starts before the first complete set, so there is nothing that the last
@@ -35,7 +36,7 @@ from moorage.wire.store_pb2 import AllocStatus, Phase
 log = structlog.get_logger()
 
 SCHEMA_VERSION = 1
-NOTE_DELAY_S = 0.02
+NOTE_DELAY_S = 0.15
 LEAST_ROOM = 128 * 1024
 FULL = "the node's disk is full: the agent's journal cannot be written, nothing is started until there is room"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import signal
 import sys
@@ -63,7 +64,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(_serve(settings), name="agent")
+    serving = asyncio.create_task(serve(settings), name="agent")
     stopping = asyncio.create_task(stop.wait(), name="signals")
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     log.info("ending; workloads keep running", node=settings.node_name)
@@ -73,7 +74,8 @@ async def run(settings: Settings) -> None:
         await serving
 
 
-async def _serve(settings: Settings) -> None:
+async def serve(settings: Settings) -> None:
+    """The agent itself, without signals and lock: for ever."""
     who = Identity(
         node_id=identity.node_id(settings.data_dir),
         node_name=settings.node_name,
@@ -94,6 +96,7 @@ async def _work(settings: Settings, host: Host, keeper: FactsKeeper) -> None:
     link = Link(host, allocations, await keeper.read(), terms)
     allocations.on_orphans(link.orphans_changed)
     allocations.restore(host.journal.memory)
+    _settle_memory()
     try:
         async with _metrics(settings.metrics), asyncio.TaskGroup() as group:
             group.create_task(allocations.take_inventory(), name="inventory")
@@ -101,6 +104,13 @@ async def _work(settings: Settings, host: Host, keeper: FactsKeeper) -> None:
             group.create_task(keeper.watch(link.facts_changed), name="facts")
     finally:
         await allocations.close()
+
+
+def _settle_memory() -> None:
+    """What was loaded until now stays: no collection need look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @contextlib.asynccontextmanager
