@@ -31,6 +31,10 @@ class FakeHosts:
         return self._cluster.controller.pid()
 
     @property
+    def etcd_pid(self) -> int:
+        return self._cluster.controller.etcd_pid()
+
+    @property
     def agent_pids(self) -> list[int]:
         return [process.pid for process in self._processes]
 
