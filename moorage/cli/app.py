@@ -110,11 +110,12 @@ def invoke(arguments: list[str], environ: Mapping[str, str], transport: Any) -> 
 
 def _usage(error: typer.TyperException) -> int:
     """In one line, as everything else; a group without a command gets its help."""
-    text, context = error.format_message().replace("Value error, ", "").strip().rstrip("."), getattr(error, "ctx", None)
+    text, context = error.format_message().replace("Value error, ", "").strip(), getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError" or not text or context is None:
         sys.stderr.write(text + "\n")
         return exits.USAGE
-    raise exits.usage(text[0].lower() + text[1:], f"see `{context.command_path} --help`")
+    sentence = " ".join(text.split()).rstrip(".")
+    raise exits.usage(sentence[0].lower() + sentence[1:], f"see `{context.command_path} --help`")
 
 
 def _named(name: str) -> Any:

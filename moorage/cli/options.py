@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli import exits, text
+from moorage.cli import completing, exits, text
 from moorage.cli.output import Format
 
 ProjectOption = Annotated[
     str | None, typer.Option("--project", "-p", help="Project, instead of $MOOR_PROJECT or the context's.")
 ]
 ContextOption = Annotated[
-    str | None, typer.Option("--context", help="Context, instead of $MOOR_CONTEXT or the current.")
+    str | None,
+    typer.Option(
+        "--context", autocompletion=completing.context, help="Context, instead of $MOOR_CONTEXT or the current."
+    ),
 ]
 DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Do not wait.")]
 TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="Wait at most so long.")]

@@ -21,6 +21,10 @@ class Shell(StrEnum):
 
 
 @app.command()
-def completion(shell: Annotated[Shell, typer.Argument()]) -> None:
-    """Print the completion script: `moor completion bash > /etc/bash_completion.d/moor`."""
+def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL")]) -> None:
+    """Print the completion script of a shell.
+
+    bash: `source <(moor completion bash)` in ~/.bashrc. zsh: the same in ~/.zshrc, after compinit. fish: `moor
+    completion fish > ~/.config/fish/completions/moor.fish`.
+    """
     output.say(get_completion_script(prog_name="moor", complete_var=COMPLETE, shell=shell.value))

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli import contexts, exits, output
+from moorage.cli import completing, contexts, exits, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.commands.login import login
 from moorage.cli.exits import Failure
 from moorage.cli.target import Surroundings
 
 app = application(help="List, choose, add and remove contexts.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completing.context)]
 app.command("add", epilog=EPILOG, help="The same as `moor login`.")(login)
 
 

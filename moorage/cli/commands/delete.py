@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import exits, files, kinds, output
+from moorage.cli import completing, exits, files, kinds, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, failure_of, patiently, target_of
 from moorage.cli.exits import Failure
@@ -28,8 +28,8 @@ GOES_ON = "interrupted; the deletion goes on on the server: `moor get jobs -w` f
 @app.command(epilog=EPILOG)
 def delete(
     ctx: typer.Context,
-    kind: Annotated[str | None, typer.Argument(metavar="KIND")] = None,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", autocompletion=completing.kind)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", autocompletion=completing.name)] = None,
     file: Annotated[list[str] | None, typer.Option("--file", "-f", metavar="FILE|DIR|-")] = None,
     project: ProjectOption = None,
     context: ContextOption = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moorage.cli import exits, kinds, output, text
+from moorage.cli import completing, exits, kinds, output, text
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
 from moorage.cli.kinds import Filter, Kind
@@ -25,8 +25,11 @@ app = application()
 @app.command(epilog=EPILOG)
 def describe(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="job, allocation or node; or job/NAME.")],
-    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", autocompletion=completing.kind, help="job, allocation or node; or job/NAME."),
+    ],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=completing.name)] = None,
     project: ProjectOption = None,
     context: ContextOption = None,
 ) -> None:

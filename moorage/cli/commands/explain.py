@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import kinds, output
+from moorage.cli import completing, kinds, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
 from moorage.cli.output import Format
@@ -22,7 +22,7 @@ app = application()
 @app.command(epilog=EPILOG)
 def explain(
     ctx: typer.Context,
-    job: Annotated[list[str], typer.Argument(metavar="JOB")],
+    job: Annotated[list[str], typer.Argument(metavar="JOB", autocompletion=completing.job)],
     nodes: Annotated[bool, typer.Option("--nodes", help="What each node says, for instances that run, too.")] = False,
     format: FormatOption = Format.table,
     project: ProjectOption = None,

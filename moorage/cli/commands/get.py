@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moorage.cli import kinds, output
+from moorage.cli import completing, kinds, output
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, follow, target_of
 from moorage.cli.kinds import Filter, Kind
@@ -25,12 +25,19 @@ app = application()
 @app.command(epilog=EPILOG)
 def get(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="jobs, allocations, nodes or events; or job/NAME.")],
-    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", autocompletion=completing.kind, help="jobs, allocations, nodes or events; or job/NAME."
+        ),
+    ],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=completing.name)] = None,
     format: FormatOption = Format.table,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on and show changes.")] = False,
     labels: LabelsOption = None,
-    job: Annotated[str | None, typer.Option("--job", help="Only allocations of this job.")] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", autocompletion=completing.job, help="Only allocations of this job.")
+    ] = None,
     project: ProjectOption = None,
     context: ContextOption = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import exits, kinds, tasklogs, text
+from moorage.cli import completing, exits, kinds, tasklogs, text
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
 from moorage.cli.connect import follow as keep_following
@@ -28,7 +28,11 @@ def logs(
     ctx: typer.Context,
     name: Annotated[
         list[str],
-        typer.Argument(metavar="JOB|ALLOCATION", help="A job, job/group, job/group/index, or an allocation's id."),
+        typer.Argument(
+            metavar="JOB|ALLOCATION",
+            autocompletion=completing.job,
+            help="A job, job/group, job/group/index, or an allocation's id.",
+        ),
     ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only of this task.")] = None,

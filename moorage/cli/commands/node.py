@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moorage.cli import exits, output, text
+from moorage.cli import completing, exits, output, text
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
 from moorage.cli.exits import Failure
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moorage.model.view import NodeView
 
 app = application(help="Cordon, uncordon, drain or forget nodes. `moor get nodes` lists them.", no_args_is_help=True)
-Names = Annotated[list[str], typer.Argument(metavar="NODE", help="Names or ids.")]
+Names = Annotated[list[str], typer.Argument(metavar="NODE", autocompletion=completing.node, help="Names or ids.")]
 ASK_AGAIN_S = 0.5
 
 

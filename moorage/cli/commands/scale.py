@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli import exits, output, rollout
+from moorage.cli import completing, exits, output, rollout
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, patiently, target_of
 from moorage.cli.exits import Failure
@@ -20,7 +20,7 @@ app = application()
 @app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})
 def scale(
     ctx: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB[/GROUP][=N]")],
+    job: Annotated[str, typer.Argument(metavar="JOB[/GROUP][=N]", autocompletion=completing.job)],
     count: Annotated[str | None, typer.Argument(metavar="N")] = None,
     group: Annotated[str | None, typer.Option("--group", "-g", help="Needed where a job has several.")] = None,
     project: ProjectOption = None,

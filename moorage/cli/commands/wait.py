@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moorage.cli import exits, kinds, output, text
+from moorage.cli import completing, exits, kinds, output, text
 from moorage.cli.app import EPILOG, application
 from moorage.cli.connect import call, target_of
 from moorage.cli.exits import Failure
@@ -67,9 +67,14 @@ CONDITIONS: Mapping[str, Mapping[str, Condition]] = {
 @app.command(epilog=EPILOG)
 def wait(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND/NAME")],
-    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
-    condition: Annotated[str, typer.Option("--for", metavar="STATE", help="running, deleted, ready, drained …")] = "",
+    kind: Annotated[str, typer.Argument(metavar="KIND/NAME", autocompletion=completing.kind)],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=completing.name)] = None,
+    condition: Annotated[
+        str,
+        typer.Option(
+            "--for", metavar="STATE", autocompletion=completing.state, help="running, deleted, ready, drained …"
+        ),
+    ] = "",
     timeout: TimeoutOption = "5m",
     project: ProjectOption = None,
     context: ContextOption = None,

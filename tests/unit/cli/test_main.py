@@ -39,6 +39,10 @@ def test_wrong_usage_ends_with_2_and_no_traceback(moor: Moor, arguments: tuple[s
     assert "Traceback" not in result.err
 
 
+def test_wrong_usage_is_one_sentence_in_one_line(moor: Moor) -> None:
+    assert moor("completion").err.splitlines()[0] == "moor: missing argument 'SHELL'. Choose from: bash, zsh, fish"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(moor: Moor, name: str) -> None:
     result = moor(name, "--help")
