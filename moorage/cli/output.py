@@ -81,7 +81,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, *, f
             for row in cells:
                 if not folded:
                     row[place].truncate(widest, overflow="ellipsis")
-        found.add_column(title, no_wrap=not (last and folded), overflow="ellipsis", min_width=widest)
+        found.add_column(title, no_wrap=not (last and folded), overflow="ellipsis", min_width=widest, max_width=widest)
         width -= widest + GAP
     for row in cells:
         found.add_row(*row)

@@ -6,16 +6,18 @@ process may look at, hurt, or end a lab that another one made, also after an int
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from pathlib import Path
 from typing import Any
 
 from tests.lab import image
 from tests.lab.controller import Controller
-from tests.lab.engine import UsersEngine, unmount_below
+from tests.lab.engine import UsersEngine, remove_shims, unmount_below
 from tests.lab.host import DATA, RUN, Capacity, Host
 from tests.lab.processes import ProcessGroup
 from tests.lab.underlay import Underlay
@@ -28,6 +30,19 @@ QUICK = {
     "MOOR_ORPHAN_GRACE": "20",
 }
 """Timings of a lab for tests; `./dev up` keeps the defaults."""
+
+ENGINES_MAKE = [
+    Path(path)
+    for path in (
+        "/etc/docker/key.json",
+        "/etc/docker",
+        "/run/docker/plugins",
+        "/run/docker",
+        "/run/containerd/s",
+        "/run/containerd",
+    )
+]
+"""What engines make outside of the folders that they are given."""
 
 
 class Cluster:
@@ -127,6 +142,8 @@ class Cluster:
                 host.engine.take_back(host.wrapper)
         self.processes.end()
         self.underlay.down()
+        remove_shims(self.run_dir)
+        made = self._made()
         for folder in (self.run_dir, self.data_dir):
             unmount_below(folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -134,12 +151,30 @@ class Cluster:
                 if parent.is_dir() and not any(parent.iterdir()):
                     parent.rmdir()
 
+        for path in made:
+            _remove_if_empty(path)
+
     def remember(self) -> None:
-        """What a later `./dev` needs to know to find this lab again."""
+        """What a later `./dev` needs to know to find this lab again, and what was not there before it."""
+        made = [str(path) for path in (self._made() if remembered(self.lab) else _absent())]
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        (self.data_dir / "lab.json").write_text(
-            json.dumps({"hosts": len(self.hosts), "on_this_machine": self.on_this_machine})
-        )
+        known = {"hosts": len(self.hosts), "on_this_machine": self.on_this_machine, "made": made}
+        (self.data_dir / "lab.json").write_text(json.dumps(known))
+
+    def _made(self) -> list[Path]:
+        return [Path(path) for path in (remembered(self.lab) or {}).get("made", ())]
+
+
+def _absent() -> list[Path]:
+    return [path for path in ENGINES_MAKE if not path.exists()]
+
+
+def _remove_if_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
 
 
 def remembered(lab: str) -> dict[str, Any] | None:

@@ -157,6 +157,15 @@ def _is(pid: int, name: str) -> bool:
     return False
 
 
+def remove_shims(run_dir: Path) -> None:
+    """The sockets of killed shims. containerd keeps all of them in one folder of the machine, and writes down which
+    one belongs to which container."""
+    for address in run_dir.glob("**/io.containerd.runtime.v2.task/*/*/address"):
+        path = Path(address.read_text().strip().removeprefix("unix://"))
+        if path.is_socket():
+            path.unlink()
+
+
 def unmount_below(folder: Path) -> None:
     """Everything mounted at or under a folder, deepest first."""
     targets = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]

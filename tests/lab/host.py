@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab.engine import Engine, OwnEngine, UsersEngine, unmount_below
+from tests.lab.engine import Engine, OwnEngine, UsersEngine, remove_shims, unmount_below
 from tests.lab.processes import ProcessGroup, alive, kill, process_state, tracking_hierarchy, wait_for
 
 RUN = Path("/run/moorage-lab")
@@ -120,6 +120,7 @@ class Host:
         """Everything of the host ends at once, and what lives in memory (/run) is gone with it."""
         self._processes.cut_power(f"sys-{self.name}")
         self._processes.cut_power(self.name)
+        remove_shims(self.run_dir)
         unmount_below(self.run_dir)
         shutil.rmtree(self.run_dir, ignore_errors=True)
         self.engine.configure(self.wrapper, self.links_dir)

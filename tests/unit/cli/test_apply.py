@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,20 @@ def test_an_interrupted_apply_says_that_the_rollout_goes_on(
     result = moor("apply", "-f", hello)
 
     assert (result.code, "the rollout goes on on the server" in result.err) == (130, True)
+
+
+def test_on_a_terminal_a_long_reason_is_shown_whole_and_leaves_room_for_ctrl_c(
+    moor: Moor, api: FakeApi, hello: str
+) -> None:
+    reason = "web: 3 of 3 wait: " + "; ".join(f"node h{number}: memory short by 120 MiB" for number in range(9))
+    api.on(PUT, applied(job(phase="pending"), "created"))
+    api.on_watch(JOBS, RESET, put(job(phase="pending", message=reason)), SYNCED)
+
+    out = moor("apply", "-f", hello, "--timeout", "300ms", columns=60).out
+
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in out.splitlines()]
+    assert max(map(len, lines)) <= 58
+    assert "node h8: memory short by 120 MiB" in " ".join(" ".join(lines).split())
 
 
 def test_on_a_terminal_progress_is_shown_live_and_the_outcome_stays(moor: Moor, api: FakeApi, hello: str) -> None:
