@@ -12,7 +12,6 @@ import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from pathlib import Path
 from typing import Any
 
 from tests.lab import image
