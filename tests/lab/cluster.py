@@ -136,9 +136,7 @@ class Cluster:
 
     def down(self) -> None:
         """End it and remove every trace: processes, namespaces, links, mounts, cgroups, files."""
-        for host in self.hosts:
-            if isinstance(host.engine, UsersEngine):
-                host.engine.take_back(host.wrapper)
+        failures = [failure for host in self.hosts if (failure := _take_back(host))]
         self.processes.end()
         self.underlay.down()
         remove_shims(self.run_dir)
@@ -152,6 +150,8 @@ class Cluster:
 
         for path in made:
             _remove_if_empty(path)
+        if failures:
+            raise RuntimeError(f"everything else is removed, but: {'; '.join(failures)}")
 
     def remember(self) -> None:
         """What a later `./dev` needs to know to find this lab again, and what was not there before it."""
@@ -162,6 +162,16 @@ class Cluster:
 
     def _made(self) -> list[Path]:
         return [Path(path) for path in (remembered(self.lab) or {}).get("made", ())]
+
+
+def _take_back(host: Host) -> str:
+    """What is ours in an engine that is not; returns what went wrong, as that must not keep the rest here."""
+    if isinstance(host.engine, UsersEngine):
+        try:
+            host.engine.take_back(host.wrapper)
+        except Exception as error:
+            return str(error)
+    return ""
 
 
 def _absent() -> list[Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.lab.dockerapi import call, filters
+from tests.lab.dockerapi import EngineRefused, call, filters
 
 NAME = "busybox:1"
 
@@ -41,6 +42,12 @@ def static_busybox() -> Path:
         if candidate.exists():
             return candidate
     raise RuntimeError("no busybox on this machine: apt-get install busybox-static")
+
+
+def unload(socket: Path, name: str = NAME) -> None:
+    """Make it be forgotten again, where nothing uses it."""
+    with contextlib.suppress(EngineRefused):
+        call(socket, "DELETE", f"/images/{name}")
 
 
 def load(socket: Path, name: str = NAME) -> bool:

@@ -36,8 +36,15 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; `./dev {verb}` again goes on from here{AFTERWARDS.get(verb, '')}", file=sys.stderr)
         return 130
-    except (RuntimeError, TimeoutError) as error:
-        print(f"dev: {error}", file=sys.stderr)
+    except Exception as error:
+        if os.environ.get("MOOR_DEBUG"):
+            raise
+        hint = (
+            ""
+            if isinstance(error, RuntimeError | TimeoutError)
+            else f" ({type(error).__name__}; MOOR_DEBUG=1 shows where)"
+        )
+        print(f"dev: {error}{hint}", file=sys.stderr)
         return 1
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from moorage.cli import contexts
 from tests.lab import image
 from tests.lab.cluster import Cluster, remembered
+from tests.lab.engine import UsersEngine
 from tests.lab.host import Host
 from tests.lab.processes import wait_for
 from tests.lab.steps import Steps
@@ -33,7 +34,8 @@ def up(hosts: int | None, here: Path, steps: Steps) -> int:
         with steps.step(f"Docker engine of {host.name}, with image {image.NAME}"):
             host.install()
             host.engine.start()
-            image.load(host.engine.socket)
+            if image.load(host.engine.socket):
+                _image_mark(cluster).touch()
     with steps.step("etcd and controller"):
         cluster.controller.wait_ready()
     contexts.write(LAB, url=cluster.controller.api_url, token=cluster.controller.token(), make_current=True)
@@ -63,6 +65,11 @@ def _cluster(hosts: int | None) -> Cluster:
         )
     hosts = known["hosts"] if known else hosts or 1
     return Cluster(LAB, hosts, api_port=API_PORT, on_this_machine=hosts == 1)
+
+
+def _image_mark(cluster: Cluster) -> Path:
+    """There where the example's image is in the engine because of us."""
+    return cluster.data_dir / "image-loaded"
 
 
 def _joined(cluster: Cluster, host: Host) -> bool:
@@ -121,8 +128,12 @@ def down(steps: Steps) -> int:
     known = remembered(LAB)
     cluster = _cluster(None)
     with steps.step("ending the cluster and removing its traces"):
-        cluster.down()
+        loaded = _image_mark(cluster).exists()
         contexts.remove(LAB)
+        cluster.down()
+        for host in cluster.hosts:
+            if loaded and isinstance(host.engine, UsersEngine) and host.engine.answers():
+                image.unload(host.engine.socket)
     if known is None:
         print("  (there was none)")
     return 0

@@ -79,12 +79,16 @@ def unregister(
     engine: Engine, pid: int, wrapper: Path, *, name: str = RUNTIME, daemon_json: Path = DAEMON_JSON
 ) -> bool:
     """The reverse. Containers that run go on; the engine may be away. False: there was nothing to take back."""
-    changed = _change(daemon_json, unmerge(_read(daemon_json), wrapper, name))
-    if changed and pid:
+    before = _read(daemon_json)
+    after = unmerge(before, wrapper, name)
+    if after != before and pid:
+        # An engine forgets runtimes only where it reads a list of them without ours, be it an empty one.
+        _change(daemon_json, {"runtimes": {}, **after})
         os.kill(pid, signal.SIGHUP)
         _until_known(engine, name, False)
+    _change(daemon_json, after)
     wrapper.unlink(missing_ok=True)
-    return changed
+    return after != before
 
 
 def _until_known(engine: Engine, name: str, wanted: bool, timeout_s: float = 10.0) -> None:
