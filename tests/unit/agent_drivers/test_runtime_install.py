@@ -25,7 +25,7 @@ daemon_files = st.dictionaries(
 
 
 class KnowsWhatTheFileSays(Engine):
-    """An engine that reads daemon.json when it gets SIGHUP, as dockerd does."""
+    """An engine that reads daemon.json when it gets SIGHUP, as dockerd does: what the file does not name stays."""
 
     def __init__(self, daemon_json: Path) -> None:
         super().__init__("/nowhere")
@@ -35,8 +35,8 @@ class KnowsWhatTheFileSays(Engine):
 
     def hup(self) -> None:
         self.hups += 1
-        text = self.daemon_json.read_text() if self.daemon_json.exists() else "{}"
-        self.runtimes = {"runc": {"path": "runc"}, **json.loads(text).get("runtimes", {})}
+        if self.daemon_json.exists() and "runtimes" in (read := json.loads(self.daemon_json.read_text())):
+            self.runtimes = {"runc": {"path": "runc"}, **read["runtimes"]}
 
     def json(self, method: str, path: str, call: str, **request: Any) -> Any:
         assert path == "/info"
