@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -84,6 +83,8 @@ def _names(ctx: typer.Context, kind: Kind | None) -> list[str]:
 
 
 def _list(target: Target, kind: Kind) -> list[dict[str, Any]]:
+    import urllib.request  # commands that complete nothing start without it
+
     within = "" if kind is NODE else f"/projects/{quote(target.project, safe='')}"
     path = f"/v1{within}/{'allocations' if kind is ALLOCATION else kind.aliases[0]}"
     request = urllib.request.Request(target.url + path, headers={"Authorization": f"Bearer {target.token}"})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from typing import Any
@@ -38,6 +36,8 @@ def release() -> str:
 
 
 def controller(surroundings: Surroundings, context: str | None) -> tuple[dict[str, Any] | None, str]:
+    import urllib.error
+
     try:
         target = resolve(surroundings.environ, context)
     except Failure as failure:
@@ -56,6 +56,8 @@ def controller(surroundings: Surroundings, context: str | None) -> tuple[dict[st
 
 def _ask(target: Target) -> dict[str, Any]:
     """By the standard library: the client, its models and httpx would take this one call five times as long."""
+    import urllib.request  # other commands, which ask this module for a version number alone, start without it
+
     request = urllib.request.Request(f"{target.url}/v1/version", headers={"Authorization": f"Bearer {target.token}"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=PATIENCE_S) as response:
