@@ -117,7 +117,13 @@ class Domains:
     def words(self, row: int) -> str:
         code = self.column.codes[row]
         value = self.column.values[code]
-        return f"{self.counts[code]} of the group in {self.attribute} {'(not set)' if value is None else value}"
+        if self.attribute == "node.id":
+            where = "on it"
+        elif value is None:
+            where = f"where {self.attribute} is not set"
+        else:
+            where = f"in {self.attribute} {value}"
+        return f"{self.counts[code]} of the group {where}"
 
 
 def _shares(column: Column, targets: Mapping[str, int], trial: Trial) -> list[int]:

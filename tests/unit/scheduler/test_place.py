@@ -95,6 +95,15 @@ def by_rack(nodes: list[str]) -> dict[str, int]:
     return dict(Counter(node.partition("-")[0] for node in nodes))
 
 
+def test_why_a_node_was_chosen_names_what_it_was_spread_over_in_words() -> None:
+    snapshot = Snapshot()
+    add_node(snapshot, "h1")
+
+    (placement,) = placed(snapshot, request(1, spread=[Spread("node.id"), Spread("label.rack")]))
+
+    assert placement.why.endswith("; 0 of the group on it; 0 of the group where label.rack is not set")
+
+
 def test_an_even_spread_fills_each_domain_alike_whatever_the_number_of_nodes_in_it() -> None:
     snapshot = racks("r1", "r2", "r3")
     for number in range(6):
