@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from moorage.model.view import GroupStatusView, JobView
 
 MOST_FAILURES = 3
+ON_TRIAL = " (no health check: does it stay up?)"
 GOES_ON = "interrupted; the rollout goes on on the server: `moor get jobs -w` follows it"
 
 
@@ -67,8 +68,15 @@ def judge(job: JobView | None, wanted: JobView) -> Standing:
 
 def progress(job: JobView) -> str:
     """ "deploying, web 1/3 healthy; web: 2 of 3 wait: …" """
-    groups = ", ".join(f"{group.name} {group.healthy}/{group.wanted} healthy" for group in job.status.groups)
+    groups = ", ".join(
+        f"{group.name} {group.healthy}/{group.wanted} healthy{_outdated(group)}" for group in job.status.groups
+    )
     return f"{job.status.phase}, {groups}" + (f"; {plain(job.status.message)}" if job.status.message else "")
+
+
+def _outdated(group: GroupStatusView) -> str:
+    """While old ones are still replaced: it takes `min_healthy` for each, in which nothing else changes."""
+    return f" ({group.updated} of {group.wanted} renewed)" if group.updated < group.placed else ""
 
 
 def _given_up(group: GroupStatusView, spec: Mapping[str, Any]) -> bool:
@@ -177,5 +185,5 @@ async def _read(
                 standings[name] = judge(jobs.get(name), job).after(standings[name])
             told = {standing.state for standing in standings.values()}
             stayed.note(settled="going" not in told, at_once="failed" in told)
-            on_trial = " (no health check: does it stay up?)" if stayed.on_trial else ""
-            shown.show({name: standing.words + on_trial for name, standing in standings.items()})
+            on_trial = {name for name, job in wanted.items() if stayed.on_trial and trial_s(job)}
+            shown.show({name: s.words + (ON_TRIAL if name in on_trial else "") for name, s in standings.items()})

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from moorage.cli import trial
+from moorage.cli import rollout, trial
 from moorage.cli.files import spec_of
 from moorage.cli.rollout import judge
 from moorage.model import load_documents, parse_job
@@ -110,6 +110,13 @@ def test_tasks_without_a_health_check_have_to_stay_up_for_a_moment(moor: Moor, a
 )
 def test_how_long_a_job_is_on_trial(spec: dict[str, Any], phase: Any, trial_s: float) -> None:
     assert trial.trial_s(job(phase=phase, spec=spec)) == trial_s
+
+
+def test_progress_tells_how_many_are_renewed_while_old_ones_still_run() -> None:
+    assert rollout.progress(job(phase="deploying", groups=[group(updated=1)])).endswith("3/3 healthy (1 of 3 renewed)")
+    assert rollout.progress(job(phase="deploying", groups=[group(placed=1, healthy=1, updated=1)])).endswith(
+        "1/3 healthy"
+    )
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for(
