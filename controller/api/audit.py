@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.api.views import counts
 from controller.events import event_id
 from controller.store.protocol import Put
 from moorage.kit.clock import Clock
@@ -73,14 +74,9 @@ def job_change(before: Mapping[str, Any] | None, after: Mapping[str, Any], versi
     return "updated", f"updated to version {version}" + (f", scaled {moved}" if moved else "")
 
 
-def counts(spec: Mapping[str, Any]) -> dict[str, int]:
-    return {name: int(group.get("count", 1)) for name, group in spec.get("groups", {}).items()}
-
-
 def _counts(spec: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} x {name}" for name, count in counts(spec).items())
 
 
 def _without_counts(spec: Mapping[str, Any]) -> dict[str, Any]:
-    groups = {name: {**group, "count": 0} for name, group in spec.get("groups", {}).items()}
-    return {**spec, "groups": groups}
+    return {**spec, "groups": {name: {**spec["groups"][name], "count": 0} for name in counts(spec)}}

@@ -69,8 +69,7 @@ class EventFeed:
         return (change.key,) if change.kind == "event" and change.new is not None else ()
 
     def view(self, name: str) -> EventView | None:
-        kv = self._deps.cache.get(name)
-        event = store_pb2.Event.FromString(kv.value) if kv is not None else None
+        event = self._deps.cache.event(name)
         return views.event_view(event) if event is not None and self._wanted.has(event) else None
 
 

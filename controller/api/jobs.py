@@ -208,7 +208,8 @@ def spec(deps: ApiDeps, job: JobEntry) -> dict[str, Any]:
 
 
 def selected(deps: ApiDeps, job: JobEntry, selector: selectors.Selector) -> bool:
-    return selector.matches(spec(deps, job).get("labels", {}))
+    labels = spec(deps, job).get("labels")
+    return selector.matches(labels if isinstance(labels, dict) else {})
 
 
 def view(deps: ApiDeps, job: JobEntry) -> JobView:

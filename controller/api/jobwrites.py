@@ -39,12 +39,17 @@ class Stored:
     head: store_pb2.Job
     record: bytes
 
-    def version(self) -> JobVersion:
-        return decode_version(self.record)
+    def version(self) -> JobVersion | None:
+        """None where only another release can read it."""
+        try:
+            return decode_version(self.record)
+        except SpecError:
+            return None
 
     def canonical(self) -> bytes:
-        """In the words of this release, whichever one wrote it."""
-        return canonical_json(self.version().spec)
+        """In the words of this release, whichever one wrote it; empty where it has none for it."""
+        version = self.version()
+        return canonical_json(version.spec) if version is not None else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,13 @@ def scaled(name: str, group: str, count: int) -> Change:
     def change(stored: Stored | None) -> Job:
         if stored is None:
             raise not_found("job", name)
-        spec = json.loads(stored.canonical())
+        spec = json.loads(stored.canonical() or b"null")
+        if spec is None:
+            raise Refused(
+                INVALID_SPEC,
+                f"Version {stored.head.version} of job {name!r} cannot be read by this release.",
+                hint="Apply the whole job anew.",
+            )
         groups: dict[str, Any] = spec["groups"]
         if group not in groups:
             raise not_found("group", group, hint=f"Job {name!r} has: {', '.join(sorted(groups))}.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from moorage.model.view import (
     AllocationView,
@@ -55,8 +55,28 @@ LABEL = "label."
 
 
 def spec_of(version: bytes) -> dict[str, Any]:
-    """The spec out of a stored version record, as it was stored: later defaults change nothing in it."""
-    return cast(dict[str, Any], json.loads(version)["spec"])
+    """The spec out of a stored version record, as it was stored: later defaults change nothing in it.
+
+    Empty where there is none to be found, since a record that nobody can read must not hide all other jobs.
+    """
+    return _dict(_record(version).get("spec"))
+
+
+def counts(spec: Mapping[str, Any]) -> dict[str, int]:
+    """How many of each group are wanted; also of a spec that only a later release understands."""
+    found = {name: _dict(group).get("count", 1) for name, group in _dict(spec.get("groups")).items()}
+    return {name: count if isinstance(count, int) else 0 for name, count in found.items()}
+
+
+def _record(version: bytes) -> dict[str, Any]:
+    try:
+        return _dict(json.loads(version))
+    except ValueError:
+        return {}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def job_view(
@@ -79,13 +99,12 @@ def job_view(
 def job_status(job: store_pb2.Job, spec: dict[str, Any], state: store_pb2.JobState) -> JobStatusView:
     known = {group.group: group for group in state.groups}
     groups = [
-        group_status(name, int(group.get("count", 1)), known.get(name, store_pb2.GroupState()))
-        for name, group in spec.get("groups", {}).items()
+        group_status(name, count, known.get(name, store_pb2.GroupState())) for name, count in counts(spec).items()
     ]
     phase = job_phase(job, groups, state.settled_version)
     return JobStatusView(
         phase=phase,
-        message="; ".join(message for group in groups if (message := group_message(group))),
+        message="; ".join(filter(None, (state.message, *map(group_message, groups)))),
         groups=groups,
         events=[event_view(event) for event in state.events],
     )
@@ -133,7 +152,7 @@ def group_message(group: GroupStatusView) -> str:
 
 
 def version_view(project: str, name: str, job: store_pb2.Job, version: int, record: bytes) -> JobVersionView:
-    data = json.loads(record)
+    data = _record(record)
     return JobVersionView(
         project=project,
         job=name,
@@ -142,7 +161,7 @@ def version_view(project: str, name: str, job: store_pb2.Job, version: int, reco
         current=version == job.version,
         created_ms=data.get("created_ms", 0),
         principal=data.get("principal", ""),
-        spec=data["spec"],
+        spec=spec_of(record),
     )
 
 

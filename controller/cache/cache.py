@@ -22,15 +22,14 @@ from controller.cache import metrics
 from controller.cache.changes import Change, Subscriber
 from controller.cache.entries import AllocEntry, JobEntry, NodeEntry, StatusEntry
 from controller.cache.reservations import Reservations
+from controller.cache.table import DecodedTable, RawTable, Table
 from controller.cache.tables import (
     AllocTable,
     ArrivalTable,
-    DecodedTable,
     JobTable,
     NodeTable,
-    RawTable,
     StatusTable,
-    Table,
+    VersionTable,
 )
 from controller.cache.versions import Versions
 from controller.store.protocol import Batch, KeyValue, Reset, Store
@@ -38,7 +37,7 @@ from moorage.kit.clock import Clock
 from moorage.model import JobVersion
 from moorage.wire import keys
 from moorage.wire.spec_pb2 import GroupSpec
-from moorage.wire.store_pb2 import Cluster, Event, JobState, Request, Token
+from moorage.wire.store_pb2 import Cluster, Event, JobState, PlanMark, Request, Token
 from scheduler.snapshot import Snapshot
 
 log = structlog.get_logger()
@@ -59,13 +58,13 @@ class Cache:
         self._nodes = NodeTable()
         self._allocs = AllocTable()
         self._statuses = StatusTable(self._allocs)
-        self._versions = RawTable()
+        self._versions = VersionTable()
         self._job_states = DecodedTable(JobState.FromString)
         self._tokens = DecodedTable(Token.FromString)
         self._requests = DecodedTable(Request.FromString)
-        self._events = RawTable()
+        self._events = DecodedTable(Event.FromString)
         self._cluster = DecodedTable(Cluster.FromString)
-        self._plans = RawTable()
+        self._plans = DecodedTable(PlanMark.FromString)
         self._arrivals = ArrivalTable()
         self._tables: dict[str, Table] = {
             "alloc": self._allocs,
@@ -85,6 +84,7 @@ class Cache:
         self._reservations = Reservations(self._allocs, self._statuses, self._nodes)
         self._subscribers: list[Subscriber] = []
         self._turned_back: list[Callable[[], None]] = []
+        self._unreadable: set[str] = set()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._touched: set[str] | None = None  # keys that changed since a comparison with the store began
@@ -164,8 +164,11 @@ class Cache:
 
     def versions(self, uid: str) -> list[int]:
         """Numbers of the versions that are stored, oldest first."""
-        prefix = keys.job_version(uid, 0)[:-1]
-        return sorted(int(key[len(prefix) :]) for key in self._versions.items if key.startswith(prefix))
+        return self._versions.numbers(uid)
+
+    def why_unreadable(self, uid: str, number: int) -> str:
+        """Why a version that is stored cannot be read, in the user's words; empty where it can, or is not there."""
+        return self._compiled.why_unreadable(uid, number)
 
     def group_spec(self, uid: str, number: int, group: str) -> GroupSpec | None:
         return self._compiled.group_spec(uid, number, group)
@@ -215,20 +218,30 @@ class Cache:
     def plans(self) -> list[str]:
         return [key[len(keys.PLANS) :] for key in self._plans.items]
 
+    def plan(self, plan_id: str) -> PlanMark | None:
+        return self._plans.value(keys.plan(plan_id))
+
     def requests(self) -> list[tuple[KeyValue, Request]]:
-        return [(kv, Request.FromString(kv.value)) for kv in self._requests.items.values()]
+        return list(self._requests.values())
 
     def token(self, token_id: str) -> Token | None:
         return self._tokens.value(keys.token(token_id))
 
     def events(self, project: str | None = None) -> list[tuple[KeyValue, Event]]:
         """Oldest first."""
-        found = [(kv, Event.FromString(kv.value)) for _, kv in sorted(self._events.items.items())]
+        found = sorted(self._events.values(), key=lambda one: one[0].key)
         return found if project is None else [(kv, event) for kv, event in found if event.project == project]
 
     def arrivals(self) -> Sequence[tuple[str, int]]:
         """Ids of the arrivals and the revisions that made them, oldest first."""
         return self._arrivals.ordered
+
+    def left_out(self, prefix: str) -> bool:
+        """Whether anything under a prefix could not be read: what seems not to be there may be."""
+        return any(key.startswith(prefix) for key in self._unreadable)
+
+    def event(self, key: str) -> Event | None:
+        return self._events.value(key)
 
     def cluster(self) -> Cluster | None:
         return self._cluster.value(keys.CLUSTER)
@@ -292,17 +305,21 @@ class Cache:
             self._reservations.put(kind, kv.key, replaced=old is not None)
         except (ValueError, DecodeError) as error:
             # One key that nobody can read must not stop the world.
+            self._unreadable.add(kv.key)
             metrics.UNREADABLE.inc()
             log.error("a stored key cannot be read and is left out", key=kv.key, error=repr(error))
             return None
+        if self._unreadable:
+            self._unreadable.discard(kv.key)
         return self._noted(Change(kind, kv.key, old, kv))
 
     def _delete(self, key: str) -> Change | None:
         kind = kind_of(key)
+        self._unreadable.discard(key)
         try:
             old = self.table(kind).delete(key)
         except ValueError:
-            return None  # it could not be read when it came, either
+            return None  # a key of a shape that no table took, either
         if old is None:
             return None
         self._reservations.deleted(kind, key)

@@ -1,92 +1,22 @@
-"""The cache's tables: one for each kind of key, all with the same four operations.
-
-A table answers in KeyValues, as the store does, whatever it keeps inside; so the cache compares, repairs and announces
-changes without knowing kinds. The typed tables add the indexes that readers ask for.
-"""
+"""The typed tables of the cache, with the indexes that readers ask for (controller.cache.table: what all have)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sys import intern
-from typing import Generic, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError
 
 from controller.cache.entries import AllocEntry, JobEntry, NodeEntry, SharedBytes, StatusEntry
+from controller.cache.table import RawTable
 from controller.store.protocol import KeyValue
 from moorage.wire import keys
 from moorage.wire.store_pb2 import NodeFacts, NodeSpec, NodeState
 
-T = TypeVar("T")
+REPORTED: Mapping[str, type[NodeState] | type[NodeFacts]] = {"state": NodeState, "facts": NodeFacts}
 
 Attempts = AllocEntry | tuple[AllocEntry, ...]
 """Of one slot, oldest first. Nearly every slot has just one, which then stands for itself: a tuple costs 64 bytes."""
-
-
-class Table(Protocol):
-    def put(self, kv: KeyValue) -> KeyValue | None:
-        """Take over a value; returns the one before."""
-        ...
-
-    def delete(self, key: str) -> KeyValue | None:
-        """Returns what was there."""
-        ...
-
-    def get(self, key: str) -> KeyValue | None: ...
-
-    def revision(self, key: str) -> int:
-        """Of the key's last change; 0 where there is no such key. Cheaper than `get`."""
-        ...
-
-    def keys(self) -> Iterator[str]: ...
-
-
-class RawTable:
-    """Kinds that are few, or read as they are."""
-
-    def __init__(self) -> None:
-        self.items: dict[str, KeyValue] = {}
-
-    def put(self, kv: KeyValue) -> KeyValue | None:
-        old = self.items.get(kv.key)
-        self.items[kv.key] = kv
-        return old
-
-    def delete(self, key: str) -> KeyValue | None:
-        return self.items.pop(key, None)
-
-    def get(self, key: str) -> KeyValue | None:
-        return self.items.get(key)
-
-    def revision(self, key: str) -> int:
-        kv = self.items.get(key)
-        return kv.revision if kv else 0
-
-    def keys(self) -> Iterator[str]:
-        return iter(list(self.items))
-
-
-class DecodedTable(RawTable, Generic[T]):
-    """Raw values and, once somebody asked, what they mean; forgotten with the value."""
-
-    def __init__(self, decode: Callable[[bytes], T]) -> None:
-        super().__init__()
-        self._decode = decode
-        self._decoded: dict[str, T] = {}
-
-    def put(self, kv: KeyValue) -> KeyValue | None:
-        self._decoded.pop(kv.key, None)
-        return super().put(kv)
-
-    def delete(self, key: str) -> KeyValue | None:
-        self._decoded.pop(key, None)
-        return super().delete(key)
-
-    def value(self, key: str) -> T | None:
-        if (known := self._decoded.get(key)) is not None:
-            return known
-        if (kv := self.items.get(key)) is None:
-            return None
-        self._decoded[key] = value = self._decode(kv.value)
-        return value
 
 
 class ArrivalTable(RawTable):
@@ -112,6 +42,30 @@ class ArrivalTable(RawTable):
         self.ordered = sorted(made, key=lambda one: one[1])
 
 
+class VersionTable(RawTable):
+    """Asked for the versions of one job, of which there may be tens of thousands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_uid: dict[str, set[int]] = {}
+
+    def put(self, kv: KeyValue) -> KeyValue | None:
+        uid, number = _version_key(kv.key)
+        self._by_uid.setdefault(uid, set()).add(number)
+        return super().put(kv)
+
+    def delete(self, key: str) -> KeyValue | None:
+        uid, number = _version_key(key)
+        numbers = self._by_uid.get(uid, set())
+        numbers.discard(number)
+        if not numbers:
+            self._by_uid.pop(uid, None)
+        return super().delete(key)
+
+    def numbers(self, uid: str) -> list[int]:
+        return sorted(self._by_uid.get(uid, ()))
+
+
 class JobTable(RawTable):
     def __init__(self) -> None:
         super().__init__()
@@ -119,8 +73,8 @@ class JobTable(RawTable):
         self._by_uid: dict[str, JobEntry] = {}
 
     def put(self, kv: KeyValue) -> KeyValue | None:
+        entry = JobEntry(kv)  # one that cannot be read leaves the one before in place
         old = self.delete(kv.key)
-        entry = JobEntry(kv)
         self._by_project.setdefault(entry.project, {})[entry.name] = entry
         self._by_uid[entry.uid] = entry
         super().put(kv)
@@ -156,6 +110,9 @@ class NodeTable(RawTable):
         self._by_name: dict[str, str] = {}
 
     def put(self, kv: KeyValue) -> KeyValue | None:
+        part = kv.key.rpartition("/")[2]
+        if part in REPORTED:
+            REPORTED[part].FromString(kv.value)  # one that cannot be read leaves the one before in place
         old = super().put(kv)
         self._rebuild(node_of(kv.key))
         return old
@@ -186,7 +143,7 @@ class NodeTable(RawTable):
             return
         self._nodes[node_id] = entry = NodeEntry(
             id=node_id,
-            spec=NodeSpec.FromString(spec.value) if spec else NodeSpec(),
+            spec=_node_spec(spec) if spec else NodeSpec(),
             spec_revision=spec.revision if spec else 0,
             state=NodeState.FromString(state.value) if state else NodeState(),
             state_revision=state.revision if state else 0,
@@ -231,7 +188,10 @@ class AllocTable:
         return entry.kv() if entry is not None else None
 
     def revision(self, key: str) -> int:
-        entry = self._by_id.get(keys.parse_alloc(key).id)
+        try:
+            entry = self._by_id.get(keys.parse_alloc(key).id)
+        except ValueError:
+            return 0  # a key of another shape is in no table
         return entry.revision if entry is not None else 0
 
     def keys(self) -> Iterator[str]:
@@ -316,6 +276,20 @@ def _unpacked(attempts: Attempts | None) -> tuple[AllocEntry, ...]:
     if attempts is None:
         return ()
     return attempts if isinstance(attempts, tuple) else (attempts,)
+
+
+def _version_key(key: str) -> tuple[str, int]:
+    """Raises ValueError."""
+    uid, number = key[len(keys.JOB_VERSIONS) :].split("/")
+    return uid, int(number)
+
+
+def _node_spec(kv: KeyValue) -> NodeSpec:
+    """Where nobody can read what people want of a node, nothing new is placed there."""
+    try:
+        return NodeSpec.FromString(kv.value)
+    except DecodeError:
+        return NodeSpec(cordoned=True)
 
 
 def node_of(key: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from controller.cache import Cache
+from controller.cache import Cache, JobEntry
 from controller.reconcile import metrics, steps
 from controller.reconcile.planner import Work
 from controller.reconcile.ports import Leadership
@@ -43,13 +43,13 @@ class Carrier:
 
     async def carry_out(self, work: Work, stamp: Stamp) -> Outcome:
         """Transactions are independent of one another: one that fails costs the others nothing."""
-        common = steps.job_guards(work.target)
+        common = steps.job_guards(work.target.entry)
         planned = [*pack(self._writes(work, stamp), common), *pack(self._removals(work), common)]
         return await self._all(planned)
 
     async def remove(self, target: Target) -> Outcome:
         """Every trace of a job of which nothing runs any more, its own key last, so that a crash is resumed."""
-        guards = steps.job_guards(target)
+        guards = steps.job_guards(target.entry)
         doomed = list(self._traces(target))
         entry = target.entry
         if entry is not None:
@@ -110,11 +110,22 @@ class Carrier:
             outcome.conflicts += 1
             metrics.CONFLICTS.inc()
 
-    async def save_state(self, target: Target, state: JobState) -> Outcome:
+    async def save_state(self, uid: str, entry: JobEntry | None, state: JobState) -> Outcome:
         """Never brings a job's state back that was removed with the job."""
-        key = keys.job_state(target.uid)
+        key = keys.job_state(uid)
         kv = self._cache.get(key)
-        guards = [*steps.job_guards(target), steps.unchanged(key, kv.revision if kv is not None else 0)]
+        guards = [*steps.job_guards(entry), steps.unchanged(key, kv.revision if kv is not None else 0)]
         outcome = Outcome()
         await self._commit(Transaction([], guards, [Put(key, state.SerializeToString())]), outcome)
         return outcome
+
+    async def complain(self, entry: JobEntry, message: str) -> bool:
+        """Say in a job's state what keeps it from being worked on; whether that was news."""
+        state = JobState()
+        state.CopyFrom(self._cache.job_state(entry.uid) or JobState())
+        if state.message == message:
+            return False
+        state.message = message
+        outcome = await self.save_state(entry.uid, entry, state)
+        await self._cache.passed(outcome.revision)
+        return not outcome.conflicts

@@ -18,7 +18,6 @@ from controller.reconcile.settings import ReconcileSettings
 from controller.store.protocol import Delete, Guard, Unchanged
 from moorage.kit.clock import Clock
 from moorage.wire import keys
-from moorage.wire.store_pb2 import PlanMark
 
 BATCH = 100
 PLAN_AGE_MS = 600_000
@@ -91,7 +90,7 @@ class Collector:
             job, allocs = self._cache.job_by_uid(uid), self._cache.allocs_of_job(uid)
             stored = self._cache.versions(uid)
             if job is None:
-                doomed = [] if allocs else stored
+                doomed = [] if allocs or self._cache.left_out(keys.JOBS) else stored
             else:
                 used = {job.version, *(alloc.version for alloc in allocs)}
                 doomed = [number for number in stored[: -self._settings.keep_versions] if number not in used]
@@ -116,9 +115,9 @@ class Collector:
         used = {alloc.plan for alloc in self._cache.allocs()}
         horizon = self._clock.now_ms() - PLAN_AGE_MS
         for plan in plans:
-            kv = self._cache.get(keys.plan(plan))
-            if plan not in used and kv is not None and PlanMark.FromString(kv.value).created_ms < horizon:
-                yield kv.key, kv.revision
+            mark = self._cache.plan(plan)
+            if plan not in used and (mark is None or mark.created_ms < horizon):
+                yield from self._found("plan", keys.plan(plan))
 
     def _old_arrivals(self) -> Iterator[Doomed]:
         for arrival, _ in self._cache.arrivals()[:-KEPT_ARRIVALS]:

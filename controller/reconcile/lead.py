@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import structlog
 
 from controller.cache import Cache, Change
+from controller.leader import NotLeading
 from controller.reconcile import metrics, news
 from controller.reconcile.carrying import Carrier, Outcome
 from controller.reconcile.diff import diff
@@ -27,7 +28,7 @@ from controller.reconcile.gc import Collector
 from controller.reconcile.planner import Planner, Work
 from controller.reconcile.policy import CompiledJobs
 from controller.reconcile.ports import Leadership, Term
-from controller.reconcile.read import NotYetThere, Reader
+from controller.reconcile.read import NotYetThere, Reader, Unreadable
 from controller.reconcile.routes import Routed, route
 from controller.reconcile.settings import ReconcileSettings
 from controller.reconcile.states import differs, job_state
@@ -195,6 +196,9 @@ class Lead:
                 self._queue.done(uid)
                 return None
             work = Work(target, diff(target.view, now_ms))
+        except Unreadable as trouble:
+            self._turns.start(self._tell_unreadable(trouble), uid)
+            return None
         except NotYetThere:
             log.warning("the version that a job names is not there yet", job_uid=uid)
             self._queue.failed(uid)
@@ -207,6 +211,18 @@ class Lead:
         metrics.TURNS.observe(took)
         self._hold[uid] = self._clock.monotonic() + took / self._settings.share
         return work
+
+    async def _tell_unreadable(self, trouble: Unreadable) -> None:
+        """Nothing else is done about it before the job or this release has changed."""
+        entry, why = trouble.entry, str(trouble)
+        try:
+            if await self._carrier.complain(entry, why):
+                self._events.add(news.unreadable(entry, why, self._clock.now_ms()))
+        except (StoreError, NotLeading) as error:
+            log.warning("a job's trouble is not written down", job=entry.name, project=entry.project, error=str(error))
+        finally:
+            self._queue.done(entry.uid)
+            self._queue.add_at(entry.uid, self._clock.monotonic() + self._settings.retry_waiting_s)
 
     async def _turn(self, work: Work) -> None:
         try:
@@ -304,7 +320,7 @@ class Lead:
         if not forced and self._clock.monotonic() < allowed:
             self._queue.add_at(uid, allowed)
             return True
-        outcome = await self._carrier.save_state(work.target, state)
+        outcome = await self._carrier.save_state(uid, work.target.entry, state)
         await self._settle(outcome)
         if outcome.conflicts:
             return False

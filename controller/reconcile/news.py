@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from controller.cache import JobEntry
 from controller.reconcile.planner import Work
 from moorage.wire.store_pb2 import Event
 
@@ -59,6 +60,12 @@ def failures(work: Work, told: Collection[str], node_name: NodeName, now_ms: int
         for one in work.decision.failures
         if one.attempt.id not in told
     ]
+
+
+def unreadable(entry: JobEntry, message: str, now_ms: int) -> Event:
+    return Event(
+        at_ms=now_ms, kind="unreadable", message=message, project=entry.project, object=f"job/{entry.name}", count=1
+    )
 
 
 def few(what: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from controller.cache import Cache
 from controller.cache.entries import AllocEntry, JobEntry, NodeEntry
 from controller.reconcile.policy import Compiled, CompiledJobs
 from controller.reconcile.values import Attempt, JobInput, NodeFact
+from moorage.wire import keys
 from moorage.wire.store_pb2 import FAILED, PENDING, PREPARING, STOPPED, UNHEALTHY, AllocStatus, NodeState
 
 _PHASES: Mapping[int, Literal["ready", "lost"]] = {NodeState.READY: "ready", NodeState.LOST: "lost"}
@@ -38,6 +39,14 @@ ATTEMPTS_PER_GENERATION = 100_000
 
 class NotYetThere(Exception):
     """The job names a version that the cache does not hold."""
+
+
+class Unreadable(Exception):
+    """What the job wants cannot be understood by this release: the message says why. What runs goes on."""
+
+    def __init__(self, entry: JobEntry, why: str) -> None:
+        super().__init__(f"version {entry.version} cannot be read by this release, what runs goes on: {why}")
+        self.entry = entry
 
 
 class Skew:
@@ -70,16 +79,16 @@ class Reader:
         self.resumed_ms = 0  # a lost node's time counts from here at the earliest: it had no chance to report before
 
     def read(self, uid: str, now_ms: int) -> Target | None:
-        """None: nothing of that job is left. Raises NotYetThere."""
+        """None: nothing of that job is left. Raises NotYetThere, Unreadable."""
         cache = self._cache
         entry, allocs = cache.job_by_uid(uid), cache.allocs_of_job(uid)
         state = cache.job_state(uid)
         if entry is None and not allocs and state is None:
             return None
+        if entry is None and cache.left_out(keys.JOBS):
+            return None  # its job may be the one that cannot be read
         deleting = entry is None or entry.deleting
-        compiled = None if entry is None or deleting else self._compiled.get(uid, entry.version)
-        if not deleting and compiled is None:
-            raise NotYetThere(uid)
+        compiled = None if entry is None or deleting else self._compile(entry)
         nodes = _nodes(cache, allocs)
         facts = {node_id: _fact(node, self.resumed_ms) for node_id, node in nodes.items() if node is not None}
         view = JobInput(
@@ -95,6 +104,17 @@ class Reader:
         )
         project, name = (entry.project, entry.name) if entry else _owner(allocs)
         return Target(uid, entry, compiled, view, project, name)
+
+    def _compile(self, entry: JobEntry) -> Compiled:
+        try:
+            compiled = self._compiled.get(entry.uid, entry.version)
+        except Exception as error:
+            raise Unreadable(entry, repr(error)) from error
+        if compiled is not None:
+            return compiled
+        if why := self._cache.why_unreadable(entry.uid, entry.version):
+            raise Unreadable(entry, why)
+        raise NotYetThere(entry.uid)
 
     def _base(self) -> int:
         cluster = self._cache.cluster()

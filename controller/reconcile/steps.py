@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from controller.cache import JobEntry
 from controller.reconcile.read import Target
 from controller.reconcile.values import Attempt, Place, Stop
 from controller.store.protocol import MAX_OPERATIONS, Absent, Delete, Guard, Operation, Put, Unchanged
@@ -49,9 +50,8 @@ class Stamp:
     now_ms: int
 
 
-def job_guards(target: Target) -> list[Guard]:
+def job_guards(entry: JobEntry | None) -> list[Guard]:
     """Nothing is written for a job that has changed since it was read."""
-    entry = target.entry
     return [Unchanged(keys.job(entry.project, entry.name), entry.revision)] if entry is not None else []
 
 

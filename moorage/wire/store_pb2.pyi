@@ -614,9 +614,12 @@ class JobState(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     SETTLED_VERSION_FIELD_NUMBER: _builtins.int
     ATTEMPT_FLOORS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     term: _builtins.str
     settled_version: _builtins.int
     """the newest version that was once wholly healthy"""
+    message: _builtins.str
+    """what keeps the leader from working on it at all"""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupState]: ...
     @_builtins.property
@@ -635,10 +638,11 @@ class JobState(_message.Message):
         events: _abc.Iterable[Global___Event] | None = ...,
         settled_version: _builtins.int = ...,
         attempt_floors: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_floors", b"attempt_floors", "events", b"events", "groups", b"groups", "settled_version", b"settled_version", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_floors", b"attempt_floors", "events", b"events", "groups", b"groups", "message", b"message", "settled_version", b"settled_version", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

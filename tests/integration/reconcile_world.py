@@ -20,7 +20,7 @@ from controller.store.memory import MemoryStore
 from controller.store.protocol import Committed, CreatedAt, Delete, Guard, Operation, Put
 from moorage.kit.clock import SystemClock
 from moorage.kit.tasks import Owner
-from moorage.model import JobVersion, decode_version, encode_version, parse_job, template_hashes
+from moorage.model import JobVersion, encode_version, parse_job, template_hashes
 from moorage.wire import keys
 from moorage.wire.keys import AllocKey
 from moorage.wire.store_pb2 import (
@@ -229,9 +229,9 @@ class World:
         key = keys.job("default", name)
         stored = await self.store.get(key)
         head = Job.FromString(stored.value) if stored else Job(uid=f"uid-{name}-{self.leaders.commits}")
-        before = self.cache.get(keys.job_version(head.uid, head.version))
+        before = self.cache.version(head.uid, head.version)
         head.version += 1
-        hashes = template_hashes(job, decode_version(before.value) if before else None)
+        hashes = template_hashes(job, before)
         record = encode_version(JobVersion(job, hashes))
         writes = [Put(keys.job_version(head.uid, head.version), record), Put(key, head.SerializeToString())]
         await self._commit(writes)

@@ -89,6 +89,8 @@ async def test_watches_of_nodes_and_events() -> None:
             assert len(await upto(events, "synced")) == 2
             await client.patch_node("h1", cordoned=True)
             assert (await upto(nodes, "put"))[0].object.cordoned
+            told = (await upto(events, "put"))[0].object
+            assert (told.kind, told.object, told.principal) == ("cordoned", "node/h1", "alice")
             await w.put(keys.event("1-x"), store_pb2.Event(at_ms=1, kind="placed", object="job/a"))
             assert (await upto(events, "put"))[0].object.kind == "placed"
 

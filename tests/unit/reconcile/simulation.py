@@ -218,7 +218,7 @@ class Simulation:
     def _transactions(self, target: Target, decision: Decision) -> list[Transaction]:
         """In an order and packing that is worse than the real one: a transaction a step."""
         stamp, record = Stamp("t", self.clock.now_ms()), self._record
-        common = steps.job_guards(target)
+        common = steps.job_guards(target.entry)
         if decision.finished:
             return [Transaction([], common, self._traces(target))]
         found: list[Step | None] = [steps.stop(one, record, stamp) for one in decision.stop]
