@@ -17,7 +17,7 @@ class FakeHosts:
     """`agents` processes of the agent with the fake driver; the controller is the lab's own, with its etcd."""
 
     def __init__(self, lab: str, agents: int, folder: Path, *, api_port: int) -> None:
-        self._cluster = Cluster(lab, 1, api_port=api_port, on_this_machine=True)
+        self._cluster = Cluster(lab, 0, api_port=api_port, on_this_machine=True)
         self._agents = agents
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []

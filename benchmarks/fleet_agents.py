@@ -6,10 +6,10 @@ Prints, ten times a second, how many complete sets its agents have taken in so f
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 
+import uvloop
 from prometheus_client import REGISTRY
 
 from agent.main import serve
@@ -20,19 +20,18 @@ from moorage.kit import logging as logs
 def main(arguments: list[str]) -> None:
     controllers, token_file, home, first, count = arguments
     logs.configure(level="error")
-    asyncio.run(_hold(controllers, token_file, Path(home), range(int(first), int(first) + int(count))))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_hold(controllers, token_file, Path(home), range(int(first), int(first) + int(count))))
 
 
 async def _hold(controllers: str, token_file: str, home: Path, numbers: range) -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, ended.set)
-    tasks = [asyncio.create_task(serve(parse(_flags(controllers, token_file, home, number)))) for number in numbers]
-    counting = asyncio.create_task(_count())
-    await ended.wait()
-    for task in (*tasks, counting):
-        task.cancel()
-    await asyncio.gather(*tasks, counting, return_exceptions=True)
+    """Until killed; an agent that fails ends them all, and is seen."""
+    async with asyncio.TaskGroup() as group:
+        for number in numbers:
+            settings = parse(_flags(controllers, token_file, home, number))
+            settings.data_dir.mkdir(parents=True)
+            group.create_task(serve(settings))
+        group.create_task(_count())
 
 
 def _flags(controllers: str, token_file: str, home: Path, number: int) -> list[str]:
