@@ -119,11 +119,13 @@ class Several:
 class Cluster:
     """Several controllers on one etcd, and agents that know them all."""
 
-    def __init__(self, folder: Path, controllers: int, agents: int) -> None:
+    def __init__(self, folder: Path, controllers: int, agents: int, **environment: str) -> None:
         folder.joinpath("etcd").mkdir(parents=True)
         self.etcd = EtcdProcess("etcd34", folder / "etcd")
         self.folder = folder
-        self.controllers = [ControllerProcess(folder / f"c{n}", self.etcd.endpoint) for n in range(controllers)]
+        self.controllers = [
+            ControllerProcess(folder / f"c{n}", self.etcd.endpoint, **environment) for n in range(controllers)
+        ]
         self.agents: list[AgentProcess] = []
         self._wanted_agents = agents
 
@@ -186,8 +188,8 @@ def agent(
 
 
 @contextlib.asynccontextmanager
-async def cluster(folder: Path, controllers: int = 1, agents: int = 2) -> AsyncIterator[Cluster]:
-    made = Cluster(folder, controllers, agents)
+async def cluster(folder: Path, controllers: int = 1, agents: int = 2, **environment: str) -> AsyncIterator[Cluster]:
+    made = Cluster(folder, controllers, agents, **environment)
     try:
         await made.start()
         yield made
@@ -195,8 +197,10 @@ async def cluster(folder: Path, controllers: int = 1, agents: int = 2) -> AsyncI
         await made.end()
 
 
-def service(count: int, image: str = "busybox:1", **more: Any) -> dict[str, Any]:
-    task = {"container": {"image": image, "command": ["sleep", "100000"]}, "resources": {"cpu": "10m", "memory": "8Mi"}}
+def service(
+    count: int, image: str = "busybox:1", command: Sequence[str] = ("sleep", "100000"), **more: Any
+) -> dict[str, Any]:
+    task = {"container": {"image": image, "command": list(command)}, "resources": {"cpu": "10m", "memory": "8Mi"}}
     group = {"count": count, "networks": "none", "tasks": {"server": task}, "reschedule": {"delay": "100ms"}}
     return {"update": {"min_healthy": "50ms", "max_parallel": 2}, "groups": {"web": group}, **more}
 
@@ -227,3 +231,11 @@ async def insist(change: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
                 if problem.problem.status not in (503, 409):
                     raise
             await asyncio.sleep(0.05)
+
+
+async def gone_or_asked(request: Awaitable[object]) -> None:
+    try:
+        await request
+    except ApiProblem as problem:
+        if problem.code != "not_found":
+            raise

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
-from moorage.client import ApiProblem, Client
+from moorage.client import Client
 from moorage.model.view import AllocationView
-from tests.integration.processes import Cluster, cluster, insist, service
+from tests.integration.processes import Cluster, cluster, gone_or_asked, insist, service
 
 pytestmark = pytest.mark.etcd
 
@@ -65,14 +64,6 @@ class Wishes:
         await insist(lambda: gone_or_asked(self._client.delete_job(name)), 60)
         self._names.remove(name)
         self._names.append(f"{name}x")
-
-
-async def gone_or_asked(request: Awaitable[object]) -> None:
-    try:
-        await request
-    except ApiProblem as problem:
-        if problem.code != "not_found":
-            raise
 
 
 async def kill_now_and_then(made: Cluster, rng: random.Random) -> None:
