@@ -36,7 +36,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`indexes` slots of one group, alike in everything but their index."""
+    """`indexes` slots of one group, alike in everything but their index.
+
+    `pids` is told for completeness and not scheduled: it is a limit that protects a host from a runaway task, not a
+    reservation, and a host's own limit is far above the sum of what its tasks really use.
+    """
 
     job_uid: str
     group: str

@@ -240,6 +240,10 @@ def test_a_constraint_on_every_kind_of_attribute() -> None:
     assert fits("node.id", "!=", "id-h1") == ["h2"]
 
 
+def test_pids_are_a_limit_and_not_scheduled() -> None:
+    assert names(placed(cluster(1), request(3, pids=4_000_000))) == ["h1"] * 3
+
+
 def test_a_request_for_no_slots_gives_an_empty_plan() -> None:
     (plan,) = place(Snapshot(), [request(0)], 1)
 
