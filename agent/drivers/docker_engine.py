@@ -45,8 +45,8 @@ _AWAY_SIGNS = (
     "containerd.sock",
 )
 
-CALLS = Histogram("moorage_engine_call_seconds", "Calls to the container engine", ["call"], buckets=LATENCY_BUCKETS)
-FAILURES = Counter("moorage_engine_failures_total", "Calls that the container engine refused or left", ["call"])
+CALLS = Histogram("moor_engine_call_seconds", "Calls to the container engine", ["call"], buckets=LATENCY_BUCKETS)
+FAILURES = Counter("moor_engine_failures_total", "Calls that the container engine refused or left", ["call"])
 
 
 class Refused(Exception):

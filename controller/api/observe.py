@@ -16,14 +16,14 @@ from moorage.kit.telemetry import LATENCY_BUCKETS
 
 log = structlog.get_logger()
 
-REQUESTS = Counter("moorage_api_requests_total", "Answered requests", ("route", "method", "status"))
+REQUESTS = Counter("moor_api_requests_total", "Answered requests", ("route", "method", "status"))
 LATENCY = Histogram(
-    "moorage_api_latency_seconds",
+    "moor_api_latency_seconds",
     "From the request's head to the first byte of the answer",
     ("route", "method"),
     buckets=LATENCY_BUCKETS,
 )
-IN_FLIGHT = Gauge("moorage_api_in_flight", "Requests being answered, watches and logs included")
+IN_FLIGHT = Gauge("moor_api_in_flight", "Requests being answered, watches and logs included")
 
 NO_ROUTE = "none"
 METHODS = frozenset(("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"))

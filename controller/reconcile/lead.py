@@ -299,7 +299,7 @@ class Lead:
         for event in events:
             self._news.setdefault(work.uid, []).append(event)
             self._events.add(event)
-            log.info(event.kind, project=event.project, job=work.target.name, detail=event.message)
+        news.log_turn(work, committed, {event.alloc for event in events if event.kind == "failed"}, self._node_name)
 
     def _stored_events(self, uid: str) -> Sequence[Event]:
         state = self._cache.job_state(uid)

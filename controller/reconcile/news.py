@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+import structlog
+
 from controller.cache import JobEntry
 from controller.reconcile.planner import Work
 from moorage.wire.store_pb2 import Event
 
 NAMED = 4
 """Allocations that one message names; the rest is a number."""
+
+log = structlog.get_logger()
 
 NodeName = Callable[[str], str]
 
@@ -45,6 +49,21 @@ def _stopped(work: Work, committed: Collection[str], node_name: NodeName, now_ms
     for reason, named in reasons.items():
         text = f"stopping {few([text for text, _ in named])}: {reason}"
         yield _event(work, "stopped", text, now_ms, [id for _, id in named])
+
+
+def log_turn(work: Work, committed: Collection[str], failed: Collection[str], node_name: NodeName) -> None:
+    """A line for each allocation, so that a log can be searched for it. `failed` are those not told before."""
+    job = {"project": work.target.project, "job": work.target.name}
+    for placed in work.placed:
+        if (key := placed.place.key).id in committed:
+            slot = {"group": key.group, "index": key.index}
+            log.info("placed", **job, allocation=key.id, node=node_name(placed.placement.node), **slot)
+    for stop in work.decision.stop:
+        if (attempt := stop.attempt).id in committed:
+            log.info("stopping", **job, allocation=attempt.id, node=node_name(attempt.node), reason=stop.reason)
+    for failure in work.decision.failures:
+        if (attempt := failure.attempt).id in failed:
+            log.info("failed", **job, allocation=attempt.id, node=node_name(attempt.node), reason=failure.message)
 
 
 def failures(work: Work, told: Collection[str], node_name: NodeName, now_ms: int) -> list[Event]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import time
+from importlib import import_module
 
 import pytest
 
@@ -286,9 +288,7 @@ async def test_metrics_count_by_route_and_not_by_name() -> None:
         assert (await w.http.get("/readyz")).status_code == 200
         await w.http.get("/v1/projects/default/jobs/very-special-name")
         text = (await w.http.get("/metrics")).text
-        assert (
-            'moorage_api_requests_total{method="GET",route="/v1/projects/{project}/jobs/{name}",status="404"}' in text
-        )
+        assert 'moor_api_requests_total{method="GET",route="/v1/projects/{project}/jobs/{name}",status="404"}' in text
         assert "very-special-name" not in text
 
 
@@ -343,3 +343,24 @@ async def test_who_changed_a_node_is_told_with_the_change() -> None:
             ("alice", "node/h1", "orphans_dropped", "orphans are to end: 0123456789abcdef"),
             ("alice", "node/h1", "undrained", "is drained no more, is cordoned no more"),
         ]
+
+
+PARTS = {
+    "API": ["moor_api_requests_total", "moor_api_latency_seconds", "moor_api_in_flight"],
+    "work queue": ["moor_reconcile_queue_depth", "moor_reconcile_waiting_jobs"],
+    "reconciler": ["moor_reconcile_turn_seconds", "moor_reconcile_conflicts_total", "moor_reconcile_failures_total"],
+    "scheduler": ["moor_reconcile_place_seconds", "moor_reconcile_rejections_total"],
+    "store": ["moor_store_call_seconds", "moor_store_failures_total", "moor_store_size_bytes", "moor_store_full"],
+    "cache": ["moor_cache_revision", "moor_cache_resets_total", "moor_cache_unreadable_total"],
+    "leadership": ["moor_leader", "moor_leader_elections_total"],
+    "sessions": ["moor_sessions", "moor_session_hellos_total", "moor_statuses_total", "moor_nodes_lost_total"],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_every_part_of_a_controller_is_measured(part: str) -> None:
+    import_module("controller.process")
+    async with world() as w:
+        text = (await w.http.get("/metrics")).text
+    told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    assert {name for name in PARTS[part] if name not in told} == set()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from controller.cache import Cache
 from controller.leader import Leader
@@ -389,3 +392,18 @@ async def test_events_wait_while_the_store_is_full() -> None:
         w.store.trouble.quota_bytes = float("inf")
         await w.store.disarm()
         await w.until(lambda: "the store is full" in [event.message for _, event in w.cache.events()])
+
+
+async def test_the_log_tells_of_each_allocation_with_its_job_and_node() -> None:
+    with capture_logs() as lines:
+        async with world() as w:
+            w.nodes.crash = lambda entry: "exit 1" if entry.index == 1 and entry.attempt == 1 else ""
+            uid = await w.apply(spec(2))
+            await w.until(lambda: len(w.running(uid)) == 2)
+            await w.apply(spec(1))
+            await w.until(lambda: len(w.running(uid)) == 1)
+    told = [line for line in lines if line["event"] in ("placed", "stopping", "failed")]
+    assert {line["event"] for line in told} == {"placed", "stopping", "failed"}
+    for line in told:
+        assert (line["project"], line["job"]) == ("default", "shop")
+        assert line["node"] in ("a", "b", "c") and re.fullmatch("[0-9a-f]{16}", line["allocation"])
