@@ -111,8 +111,15 @@ def process_state(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Running, that is, neither gone nor a zombie."""
-    return process_state(pid) not in ("", "Z", "X")
+    """Running, that is, neither gone nor a zombie. While any thread is left, so are its sockets."""
+    return process_state(pid) not in ("", "Z", "X") or _threads(pid) > 1
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL, *, wait_s: float = 15.0) -> None:
