@@ -42,13 +42,38 @@ def in_order(allocs: Iterable[AllocationView]) -> list[AllocationView]:
     return sorted(allocs, key=lambda one: (one.group, one.index, one.attempt))
 
 
-async def print_all(client: Client, alloc: AllocationView, wanted: Wanted, *, prefixed: bool) -> None:
-    """Everything that the tasks of one allocation have written, and with `follow` what they go on writing."""
+async def print_all(client: Client, alloc: AllocationView, wanted: Wanted, *, prefixed: bool) -> list[Failure]:
+    """Everything that the tasks of one allocation have written. Returns what could not be read."""
     names = _names(alloc, wanted.task)
     async with asyncio.TaskGroup() as group:
-        for name in names:
-            label = _label(alloc, name, len(names), prefixed)
-            group.create_task(_print(client, alloc, name, wanted, label), name=f"logs-{alloc.id}-{name}")
+        printing = [
+            group.create_task(
+                _print(client, alloc, name, wanted, _label(alloc, name, len(names), prefixed)),
+                name=f"logs-{alloc.id}-{name}",
+            )
+            for name in names
+        ]
+    return [failure for task in printing if (failure := task.result())]
+
+
+async def print_slots(client: Client, allocs: Iterable[AllocationView], wanted: Wanted) -> None:
+    """Of each slot what runs there now; of one that is between two starts, or over, what it wrote last."""
+    slots: dict[tuple[str, int], list[AllocationView]] = {}
+    for alloc in in_order(allocs):
+        slots.setdefault((alloc.group, alloc.index), []).append(alloc)
+    for attempts in slots.values():
+        await _print_slot(client, attempts, wanted)
+
+
+async def _print_slot(client: Client, attempts: list[AllocationView], wanted: Wanted) -> None:
+    live = [alloc for alloc in attempts if alloc.phase not in ENDED]
+    ended = [alloc for alloc in attempts if alloc.phase in ENDED][-1:]
+    failures = [failure for alloc in live or ended for failure in await print_all(client, alloc, wanted, prefixed=True)]
+    if failures and live and ended and not await print_all(client, ended[0], wanted, prefixed=True):
+        return
+    for failure in failures:
+        # One of many: the others are worth reading all the same.
+        sys.stderr.write(f"moor: {failure.message}\n")
 
 
 async def follow(
@@ -71,7 +96,7 @@ async def follow(
                     label = _label(alloc, task.name, len(alloc.tasks), prefixed)
                     # Of what is new all is wanted.
                     how = wanted if first and not again else replace(wanted, tail=-1, since_ms=0)
-                    group.create_task(_print(client, alloc, task.name, how, label), name=f"logs-{label}")
+                    group.create_task(_follow_one(client, alloc, task.name, how, label), name=f"logs-{label}")
             if once and all(alloc.phase in ENDED for alloc in filter(chosen, allocs.values())):
                 return
             if begun and not allocs and not await exists(client, job):
@@ -118,7 +143,14 @@ def _label(alloc: AllocationView, task: str, tasks: int, prefixed: bool) -> str:
     return f"{alloc.name}{f' {task}' if tasks > 1 else ''}" if prefixed or tasks > 1 else ""
 
 
-async def _print(client: Client, alloc: AllocationView, task: str, wanted: Wanted, label: str) -> None:
+async def _follow_one(client: Client, alloc: AllocationView, task: str, wanted: Wanted, label: str) -> None:
+    if failure := await _print(client, alloc, task, wanted, label):
+        if not label:
+            raise failure
+        sys.stderr.write(f"moor: {failure.message}\n")
+
+
+async def _print(client: Client, alloc: AllocationView, task: str, wanted: Wanted, label: str) -> Failure | None:
     written = Prefixed(label, colours(sys.stdout))
     try:
         stream = client.logs(
@@ -133,10 +165,7 @@ async def _print(client: Client, alloc: AllocationView, task: str, wanted: Wante
             async for channel, data in stream:
                 written.write(channel, data)
     except (ApiProblem, Unreachable) as error:
-        failure = failure_of(error, f"logs of {alloc.name}")
-        if not label:
-            raise failure from error
-        # One of many: the others are worth reading all the same.
-        sys.stderr.write(f"moor: {failure.message}\n")
+        return failure_of(error, f"logs of {alloc.name}")
     finally:
         written.close()
+    return None

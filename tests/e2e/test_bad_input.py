@@ -171,7 +171,8 @@ def test_the_api_refuses_the_same_from_who_does_not_use_the_command(
     job = service("web", 1)
     job["groups"]["web"] |= change
 
-    answer = user.call("PUT", "/v1/projects/default/jobs/web", job)
+    headers = {"Authorization": f"Bearer {cluster.controller.token()}"}
+    answer = httpx.put(f"{cluster.controller.api_url}/v1/projects/default/jobs/web", json=job, headers=headers)
 
     assert (answer.status_code, says in answer.text) == (status, True)
     assert user.job_names() == []

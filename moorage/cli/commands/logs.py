@@ -92,8 +92,8 @@ async def _print(client: Client, kind: kinds.Kind | None, name: str, wanted: Wan
 async def _print_one(client: Client, alloc: AllocationView, wanted: Wanted) -> None:
     if wanted.follow and alloc.phase not in ENDED:
         await tasklogs.follow(client, alloc.job, lambda one: one.id == alloc.id, wanted, prefixed=False, once=True)
-    else:
-        await tasklogs.print_all(client, alloc, wanted, prefixed=False)
+    elif failures := await tasklogs.print_all(client, alloc, wanted, prefixed=False):
+        raise failures[0]
 
 
 async def _allocation(client: Client, name: str) -> AllocationView:
@@ -117,8 +117,6 @@ async def _print_job(client: Client, job: str, allocs: list[AllocationView], gro
     if wanted.follow:
         await tasklogs.follow(client, job, lambda alloc: group in ([], [alloc.group]), wanted, prefixed=True)
         return
-    live = [alloc for alloc in mine if alloc.phase not in ENDED] or mine
-    if not live:
+    if not mine:
         raise Failure(f"job {job} has no allocations yet", code=exits.NOT_FOUND, hint=f"`moor explain {job}` says why")
-    for alloc in tasklogs.in_order(live):
-        await tasklogs.print_all(client, alloc, wanted, prefixed=True)
+    await tasklogs.print_slots(client, mine, wanted)

@@ -76,6 +76,16 @@ def test_of_a_job_that_is_over_what_ended_is_shown(moor: Moor, api: FakeApi, str
     assert moor("logs", "job/hello").out == "hello/web/0 | bye\n"
 
 
+def test_of_a_slot_between_two_starts_what_it_wrote_last_is_shown(moor: Moor, api: FakeApi, streams: Streams) -> None:
+    before, now = alloc("0c", tasks=[SERVER], phase="failed"), alloc("0d", tasks=[SERVER], attempt=2)
+    api.on_list(ALLOCATIONS, [now, before])
+    streams.written["0c", "server"] = [(1, b"out of luck\n")]
+
+    result = moor("logs", "hello")
+
+    assert (result.out, result.err) == ("hello/web/0 | out of luck\n", "")
+
+
 def test_one_unreachable_node_does_not_hide_the_others(moor: Moor, api: FakeApi, streams: Streams) -> None:
     api.on_list(ALLOCATIONS, [alloc("0a", tasks=[SERVER]), alloc("0b", tasks=[SERVER], name="hello/web/1", index=1)])
     streams.written["0b", "server"] = [(1, b"here\n")]
