@@ -5,39 +5,18 @@ They are plain files beside the journal, so that a lost journal does not make an
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from moorage.kit.datadir import kept_id, write_whole
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class AlreadyRunning(Exception):
-    """Another agent holds the data directory."""
-
-
-@contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """One agent a data directory; the lock goes with the process, however it ends."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"another agent already runs with the data directory {data_dir}") from None
-        yield
-
-
 def node_id(data_dir: Path) -> str:
     """Made at the first start, and kept."""
-    path = data_dir / "node-id"
-    if not path.exists():
-        write(path, str(uuid.uuid4()))
-    return path.read_text().strip()
+    return kept_id(data_dir / "node-id")
 
 
 def cluster_id(data_dir: Path) -> str:
@@ -47,7 +26,7 @@ def cluster_id(data_dir: Path) -> str:
 
 
 def join(data_dir: Path, cluster: str) -> None:
-    write(data_dir / "cluster-id", cluster)
+    write_whole(data_dir / "cluster-id", cluster)
 
 
 def boot(run_dir: Path) -> str:
@@ -55,18 +34,8 @@ def boot(run_dir: Path) -> str:
     run_dir.mkdir(parents=True, exist_ok=True)
     mark = run_dir / "boot"
     if not mark.exists():
-        write(mark, uuid.uuid4().hex)
+        write_whole(mark, uuid.uuid4().hex)
     return f"{BOOT_ID.read_text().strip()}/{mark.read_text().strip()}"
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all, also when the power fails."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def address_towards(peer: str) -> str:

@@ -34,6 +34,7 @@ from agent.settings import Settings, parse
 from agent.version import VERSION
 from moorage.kit import logging as logs
 from moorage.kit.clock import Clock, SystemClock
+from moorage.kit.datadir import AlreadyRunning, locked
 
 log = structlog.get_logger()
 
@@ -49,10 +50,10 @@ def command(arguments: list[str]) -> int:
         return 2
     logs.configure(level=settings.log_level, style=settings.log_format)
     try:
-        with identity.locked(settings.data_dir):
+        with locked(settings.data_dir, "agent"):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(run(settings))
-    except (identity.AlreadyRunning, JournalError, OSError) as error:
+    except (AlreadyRunning, JournalError, OSError) as error:
         sys.stderr.write(f"moor agent: {error}\n")
         return 1
     return 0

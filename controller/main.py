@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import fcntl
 import os
 import random
 import signal
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from controller.options import Options
 from moorage.kit import logging as logs
+from moorage.kit.datadir import AlreadyRunning, kept_id, locked
 from moorage.kit.settings import Timings, timings
 from moorage.model.quantities import QuantityError, parse_bytes
-
-
-class AlreadyRunning(Exception):
-    """Another controller holds the data directory."""
 
 
 def command(arguments: list[str]) -> int:
@@ -39,7 +32,7 @@ def command(arguments: list[str]) -> int:
         return 2
     logs.configure(level=given.log_level, style=given.log_format)
     try:
-        with locked(options.data_dir):
+        with locked(options.data_dir, "controller"):
             asyncio.run(_run(options, times))
     except AlreadyRunning as error:
         sys.stderr.write(f"moor controller: {error}\n")
@@ -99,26 +92,6 @@ def _size(flag: str, text: str) -> int:
         raise ValueError(f"{flag}: {error}") from None
 
 
-@contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory. Raises AlreadyRunning."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"another controller runs on {data_dir}; give this one its own --data-dir") from None
-        yield
-
-
-def controller_id(data_dir: Path) -> str:
-    """Kept with the data, so that a restarted controller is known to be the same one and leads again at once."""
-    path = data_dir / "id"
-    if not path.exists():
-        path.write_text(str(uuid.uuid4()))
-    return path.read_text().strip()
-
-
 async def _run(options: Options, times: Timings) -> None:
     # Imported here, so that --help and wrong flags answer at once.
     from controller.process import Process
@@ -127,7 +100,8 @@ async def _run(options: Options, times: Timings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    process = Process(options, times, random.Random(), controller_id(options.data_dir))
+    # The id is kept, so that a restarted controller is known to be the same one and leads again at once.
+    process = Process(options, times, random.Random(), kept_id(options.data_dir / "id"))
     await process.run(stop)
 
 

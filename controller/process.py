@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import random
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -34,6 +32,7 @@ from controller.store.etcd import EtcdStore
 from controller.store.maintenance import Maintenance
 from controller.store.trouble import Troubles
 from moorage.kit.clock import SystemClock
+from moorage.kit.datadir import write_whole
 from moorage.kit.settings import Timings
 from moorage.wire.store_pb2 import LeaderInfo
 
@@ -136,7 +135,7 @@ class Process:
             if path.exists() and authenticate(cache, path.read_text().strip()) is not None:
                 continue
             token = await issue(store, role, f"bootstrap-{role}", created_ms=self._clock.now_ms())
-            _write_secret(path, token)
+            write_whole(path, token, 0o600)
             log.info("token written", role=role, file=str(path))
         await asyncio.Event().wait()
 
@@ -204,10 +203,3 @@ def _listen(address: tuple[str, int]) -> socket.socket:
 def _joined(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _write_secret(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text + "\n")
-    new.replace(path)

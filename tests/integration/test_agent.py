@@ -420,7 +420,7 @@ async def test_a_second_agent_on_the_same_data_is_refused(controller: ScriptedCo
     await until(lambda: controller.connected, "a session")
     second = AgentProcess(agent.folder, controller)
     await second.start()
-    await until(lambda: "another agent already runs with the data directory" in agent.log(), "a refusal")
+    await until(lambda: "another agent runs with the data directory" in agent.log(), "a refusal")
     assert await second.ended() == 1
     assert controller.connected == 1
 
