@@ -62,7 +62,8 @@ async def test_an_agent_that_has_seen_more_than_the_backup_is_refused_and_that_i
     assert (await refused(other)).code == "restore_suspected", "nobody gets a set, not even who has seen nothing"
 
 
-async def test_one_missing_write_is_enough_where_the_controller_was_restarted_too(moor: Controller) -> None:
+async def one_write_later(moor: Controller) -> Agent:
+    """An agent that has acted on one write past a backup, which the store is put back to while no controller runs."""
     agent = moor.agent()
     await agent.join()
     await moor.world.save()
@@ -70,6 +71,11 @@ async def test_one_missing_write_is_enough_where_the_controller_was_restarted_to
     await agent.delta()
     await moor.stop(killed=True)
     await moor.world.restore()
+    return agent
+
+
+async def test_one_missing_write_is_enough_where_the_controller_was_restarted_too(moor: Controller) -> None:
+    agent = await one_write_later(moor)
     again = Controller(moor.world, QUICK)
     await again.start()
     later = again.agent()
@@ -84,13 +90,7 @@ async def test_one_missing_write_is_enough_where_the_controller_was_restarted_to
 async def test_one_missing_write_is_enough_where_another_controller_starts_and_people_write_before_it_leads(
     moor: Controller,
 ) -> None:
-    agent = moor.agent()
-    await agent.join()
-    await moor.world.save()
-    await moor.write(put_alloc(key(1), "n1"))
-    await agent.delta()
-    await moor.stop(killed=True)
-    await moor.world.restore()
+    agent = await one_write_later(moor)
     other = Controller(moor.world, QUICK, "c2")
     await other.arrive()
     for number in range(5):  # while the lease that the backup holds runs out
