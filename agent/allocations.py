@@ -115,6 +115,8 @@ class Allocations:
         """Returns once the set is written down; `position` was found acceptable."""
         first, self._grace_ms = not self._grace_ms, max(orphan_grace_ms, 1)
         self._host.journal.put_meta(BOOT, self._host.boot.encode())
+        if position.generation > self.seen.generation:
+            self._tell_all()
         await self._take_in(position, of_set(self._rows, assignments))
         if first and self._host.rebooted:
             self._poke_all()
@@ -304,6 +306,12 @@ class Allocations:
             for runner in slow:
                 runner.report()
             self._quiet = {runner.row.assignment.alloc for runner in slow if runner.last is None}
+
+    def _tell_all(self) -> None:
+        """A restored store has forgotten what was acknowledged since its backup was made."""
+        for runner in self._runners.values():
+            if runner.last is not None:
+                self._host.outbox.resume(runner.last)
 
     def _poke_all(self) -> None:
         for runner in list(self._runners.values()):

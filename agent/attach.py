@@ -43,7 +43,7 @@ async def serve(
             for task in (reading, sending):
                 task.cancel()
             await asyncio.gather(reading, sending, return_exceptions=True)
-    except grpc.RpcError as error:
+    except (grpc.RpcError, asyncio.InvalidStateError) as error:  # the latter where it ended between two frames
         log.info("log stream ended", stream=request.stream_id, error=str(error))
     finally:
         call.cancel()

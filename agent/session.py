@@ -52,6 +52,7 @@ log = structlog.get_logger()
 
 PROTOCOL = 1
 CONNECT_S = 5.0
+REDIRECTS = 4
 DONE_PAUSE_S = 2.0
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
@@ -101,18 +102,14 @@ class Link:
         self._host.rng.shuffle(order)
         while True:
             for address in order:
-                redirect = await self._follow(address)
-                if not redirect:
-                    await self._host.clock.sleep(self._backoff.next_s())
+                await self._follow(address)
+                await self._host.clock.sleep(self._backoff.next_s())
 
-    async def _follow(self, address: str) -> bool:
-        """One session, and those it is redirected to; whether the next address may be tried at once."""
-        for _ in range(4):
-            target = await self._one(address)
-            if not target:
-                return False
-            address = target
-        return False
+    async def _follow(self, address: str) -> None:
+        """One session, and those it is redirected to."""
+        for _ in range(REDIRECTS):
+            if not (address := await self._one(address)):
+                return
 
     async def _one(self, address: str) -> str:
         """Returns where it was redirected to ("": nowhere)."""

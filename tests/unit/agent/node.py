@@ -7,6 +7,7 @@ likes. The engine itself watches that no slot is ever doubled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agent.drivers.fake import FakeDriver, FakeEngine, FakeTask
 from agent.engine import Engine
 from agent.fakes import FakeAttachments
 from agent.host import Host
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.launch import Identity
 from agent.outbox import Outbox
 from moorage.kit.clock import ManualClock
@@ -126,6 +127,8 @@ class Node:
         quiet = 0
         for _ in range(30):
             await asyncio.sleep(0.0005)
+            with contextlib.suppress(JournalError):
+                await self.host.journal.flush()  # however slowly its thread gets its turns
             quiet = quiet + 1 if not self._busy() else 0
             if quiet > 2:
                 return

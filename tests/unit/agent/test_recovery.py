@@ -176,3 +176,15 @@ async def test_a_set_whose_session_breaks_off_is_taken_in_all_the_same(node: Nod
     assert node.running() == {run(told)}
     status = node.status(told)
     assert status is not None and status.phase == RUNNING
+
+
+async def test_a_restored_store_is_told_again_what_it_has_forgotten(node: Node) -> None:
+    told = assignment()
+    await node.take_set(told)
+    batch = await node.host.outbox.next_batch()
+    node.host.outbox.acknowledged(batch.serial)
+    await node.take_set(told)
+    assert len(node.host.outbox) == 0
+    await node.allocations.take_set(Position(generation=2, epoch=1, revision=1), [told], GRACE_MS)
+    again, _ = await asyncio.gather(node.host.outbox.next_batch(), node.after(1))
+    assert list(again.statuses) == list(batch.statuses)
