@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,8 @@ def test_a_flag_that_does_not_exist_or_has_no_meaning_ends_with_2(
     assert end.value.code == 2 and words in capsys.readouterr().err
 
 
-def test_a_data_directory_that_cannot_be_made_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert command([*GOOD, "--data-dir", str(tmp_path / "file" / "agent")]) == 1
-    assert "moor agent: " in capsys.readouterr().err
+    agent = [sys.executable, "-m", "agent.main", *GOOD, "--data-dir", str(tmp_path / "file" / "agent")]
+    ended = subprocess.run(agent, capture_output=True, text=True)
+    assert ended.returncode == 1 and "moor agent: " in ended.stderr
