@@ -110,8 +110,12 @@ async def test_an_error_in_the_middle_of_a_pull_is_told_to_all_who_wait_and_the_
     tasks: Owner,
 ) -> None:
     engine = FakeRegistryEngine([downloading("a", 1, 2), {"error": "write /x: no space left on device"}])
+    engine.go.clear()
     images = Images(engine, tasks)
-    results = await asyncio.gather(ensure(images), ensure(images), return_exceptions=True)
+    waiting = asyncio.gather(ensure(images), ensure(images), return_exceptions=True)
+    await asyncio.sleep(0.1)
+    engine.go.set()
+    results = await waiting
     assert all(isinstance(result, DriverError) and "no disk space" in str(result) for result in results)
     engine.reports = []
     await ensure(images)
