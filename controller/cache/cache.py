@@ -42,6 +42,9 @@ from scheduler.snapshot import Snapshot
 
 log = structlog.get_logger()
 
+RECENT = 1000
+"""Of so many revisions a reset is compared by value, too."""
+
 SLICE = 2000
 """So many changes are told at once: a Reset of a whole fleet is told in slices, after all of it has been applied."""
 
@@ -262,18 +265,10 @@ class Cache:
         else:
             metrics.RESETS.inc()
             told = (self._reset(batch),) if self.synced.is_set() else self._first(batch)
-            self._compare_history(batch.revision)
         self.revision = batch.revision
         metrics.REVISION.set(batch.revision)
         metrics.ALLOCATIONS.set(len(self._allocs))
         return iter(told)
-
-    def _compare_history(self, revision: int) -> None:
-        if revision < self.revision:
-            self.went_back = f"the store went back from revision {self.revision} to {revision}"
-            log.error("the store's history went back", known=self.revision, revision=revision)
-            for callback in self._turned_back:
-                callback()
 
     def _first(self, batch: Reset) -> Iterator[Sequence[Change]]:
         """The first truth. Values are let go as they are taken over, so that a fleet is not held twice."""
@@ -288,10 +283,38 @@ class Cache:
 
     def _reset(self, batch: Reset) -> list[Change]:
         """The differences between a new truth and what is known."""
+        known = [self.table(kind_of(kv.key)).revision(kv.key) for kv in batch.items]
+        self._compare_history(batch, known)
         present = {kv.key for kv in batch.items}
         gone = [key for table in self._tables.values() for key in table.keys() if key not in present]
-        differ = (kv for kv in batch.items if self.table(kind_of(kv.key)).revision(kv.key) != kv.revision)
-        return self._apply(differ, gone)
+        pairs = list(zip(batch.items, known, strict=True))
+        differ = [kv for kv, old in pairs if old != kv.revision]
+        recent = self.revision - RECENT
+        other = [kv for kv, old in pairs if old == kv.revision > recent and self._other(kv)]
+        changes = self._apply([*differ, *other], gone)
+        if other or self.went_back:
+            self._reservations.rebuild()
+        return changes
+
+    def _other(self, kv: KeyValue) -> bool:
+        """Whether what is known of the same revision is something else: another history wrote it."""
+        known = self.get(kv.key)
+        return known is not None and known.value != kv.value
+
+    def _compare_history(self, batch: Reset, known: Sequence[int]) -> None:
+        """In one history neither the store's revision nor that of any key ever goes down."""
+        if batch.revision < self.revision:
+            what, before, now = "the store", self.revision, batch.revision
+        else:
+            down = ((kv, old) for kv, old in zip(batch.items, known, strict=True) if old > kv.revision)
+            first = next(down, None)
+            if first is None:
+                return
+            what, before, now = first[0].key, first[1], first[0].revision
+        self.went_back = f"{what} went back from revision {before} to {now}"
+        log.error("the store's history went back", what=what, known=before, revision=now)
+        for callback in self._turned_back:
+            callback()
 
     def _apply(self, puts: Iterable[KeyValue], deletes: Iterable[str]) -> list[Change]:
         found = [self._put(kv) for kv in puts]

@@ -38,6 +38,14 @@ class Reservations:
         elif kind == "node":
             self._describe(node_of(key))
 
+    def rebuild(self) -> None:
+        """From the tables alone: after a leap to another history, in which the same allocation may be elsewhere."""
+        self.snapshot = Snapshot()
+        for node in self._nodes.entries():
+            self._describe(node.id)
+        for entry in self._allocs.entries():
+            self._add(entry.id)
+
     def _ended(self, alloc: str) -> bool:
         status = self._statuses.of(alloc)
         return status is not None and status.terminal

@@ -138,6 +138,36 @@ async def test_after_a_gap_only_differences_are_told_and_deletions_are_made_up(f
     assert entry is not None and not entry.stop
 
 
+async def test_a_history_that_was_left_is_noticed_also_where_the_other_one_is_as_long(followed: Followed) -> None:
+    """The store was put back and written to before the watch came back: its revision is no smaller."""
+    turned_back: list[str] = []
+    followed.cache.when_turned_back(lambda: turned_back.append(followed.cache.went_back))
+    await followed.write(put_job())
+    backup = followed.store.trouble.snapshot()
+    await followed.write(put_job(version=2))
+    followed.store.trouble.restore(backup)
+    for number in range(3):
+        await followed.store.commit([], [put_alloc(key(number), "n1")])
+    await followed.cache.passed(backup.revision + 3)
+    assert len(turned_back) == 1 and keys.job("default", "hello") in turned_back[0]
+    assert (entry := followed.cache.job("default", "hello")) is not None and entry.version == 1
+
+
+async def test_what_another_history_wrote_at_the_very_same_revision_counts(followed: Followed) -> None:
+    await followed.write(*put_node("n1"), *put_node("n2"))
+    backup = followed.store.trouble.snapshot()
+    await followed.write(put_alloc(key(), "n1"))
+    followed.take()
+    followed.store.trouble.restore(backup)
+    await followed.store.commit([], [put_alloc(key(), "n2")])
+    await asyncio.sleep(0.01)
+    assert followed.take() == [("alloc", key().key, True, True)]
+    entry = followed.cache.alloc(key().id)
+    assert entry is not None and entry.node == "n2"
+    used = [followed.cache.snapshot.used(node)[0] for node in ("n1", "n2")]
+    assert used[0] == 0 and used[1] > 0
+
+
 async def test_waiting_for_a_revision_ends_when_it_is_passed_and_fails_in_time_when_not(followed: Followed) -> None:
     waiting = asyncio.create_task(followed.cache.passed(followed.cache.revision + 2))
     await followed.write(put_job())
