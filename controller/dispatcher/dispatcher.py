@@ -45,7 +45,7 @@ from moorage.wire.session_pb2 import (
     StatusBatch,
     Welcome,
 )
-from moorage.wire.store_pb2 import Cluster, NodeFacts
+from moorage.wire.store_pb2 import Cluster, NodeFacts, NodeState
 
 log = structlog.get_logger()
 
@@ -258,7 +258,7 @@ class Dispatcher:
         for change in changes:
             if change.kind == "cluster":
                 self._cluster_changed()
-            elif change.kind == "node" and change.new is None:
+            elif change.kind == "node":
                 self._node_changed(change.key[len(keys.NODES) :].partition("/")[0])
 
     def _cluster_changed(self) -> None:
@@ -276,10 +276,16 @@ class Dispatcher:
             self.end_all(Redirect(reason=f"generation {cluster.generation} of the cluster begins"))
 
     def _node_changed(self, node_id: str) -> None:
-        """A node that was forgotten leaves nothing behind here."""
-        if self.cache.node(node_id) is None:
+        """A node that was forgotten leaves nothing behind here, and one that is lost must say hello again.
+
+        The latter also where nobody was told that the loss was written.
+        """
+        node, session = self.cache.node(node_id), self.sessions.get(node_id)
+        if node is None:
             self._liveness.forget(node_id)
             self._beats.pop(node_id, None)
             self._orphans.pop(node_id, None)
-            if (session := self.sessions.get(node_id)) is not None:
+            if session is not None:
                 self._end(session, Redirect(reason="the node was forgotten"))
+        elif session is not None and node.state.phase == NodeState.LOST and node.state.epoch == session.epoch:
+            self._end(session, Redirect(reason="no heartbeat for too long, say hello again"))

@@ -64,11 +64,25 @@ class Collector:
         return left
 
     async def _remove(self, doomed: list[Doomed]) -> None:
+        """One that has changed meanwhile spoils it for all; they, and those without an answer, come again."""
         guards: list[Guard] = [Unchanged(key, revision) for key, revision in doomed]
-        committed = await self._leader.commit(guards, [Delete(key) for key, _ in doomed])
-        if committed.ok:
+        ok = False
+        try:
+            committed = await self._leader.commit(guards, [Delete(key) for key, _ in doomed])
+            ok = committed.ok
+        finally:
+            if not ok:
+                self._suspect_again(doomed)
+        if ok:
             metrics.COLLECTED.inc(len(doomed))
         await self._cache.passed(committed.revision)
+
+    def _suspect_again(self, doomed: list[Doomed]) -> None:
+        for key, _ in doomed:
+            if key.startswith(keys.STATUSES):
+                self._statuses[key] = None
+            elif key.startswith(keys.JOB_VERSIONS):
+                self._versions[key[len(keys.JOB_VERSIONS) :].partition("/")[0]] = None
 
     def _doomed(self) -> Iterator[Doomed]:
         yield from self._useless_statuses()

@@ -231,12 +231,12 @@ class Lead:
             raise
         except Exception as error:
             log.warning("a job's turn failed", job=work.target.name, project=work.target.project, error=repr(error))
+            self._planner.in_flight.doubt(work.placed)
             self._failed(work.uid)
         else:
+            self._planner.in_flight.remove(work.placed)
             self._queue.done(work.uid)
             self._come_again(work, again)
-        finally:
-            self._planner.in_flight.remove(work.placed)
 
     async def _carry_out(self, work: Work) -> bool:
         """Whether there is more to do at once."""

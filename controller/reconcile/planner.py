@@ -48,12 +48,17 @@ class Work:
         return self.target.uid
 
 
+DOUBT_S = 10.0
+"""A commit without an answer has taken effect by then, and has been seen, or never will."""
+
+
 class InFlight:
     """Placements that the cache's own snapshot does not count yet."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._held: dict[str, tuple[str, Resources, tuple[int, ...]]] = {}
+        self._doubted: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -61,13 +66,26 @@ class InFlight:
     def add(self, placed: Iterable[Placed], resources: Mapping[str, Resources]) -> None:
         for one in placed:
             ports = tuple(one.placement.ports.values())
+            self._doubted.pop(one.place.key.id, None)
             self._held[one.place.key.id] = (one.placement.node, resources[one.place.key.group], ports)
 
     def remove(self, placed: Iterable[Placed]) -> None:
         for one in placed:
-            self._held.pop(one.place.key.id, None)
+            self._remove(one.place.key.id)
+
+    def doubt(self, placed: Iterable[Placed]) -> None:
+        """Nobody knows whether they were committed: room and ports are kept for them until it must have shown."""
+        until = self._cache.clock.monotonic() + DOUBT_S
+        self._doubted.update({one.place.key.id: until for one in placed})
+
+    def _remove(self, alloc: str) -> None:
+        self._held.pop(alloc, None)
+        self._doubted.pop(alloc, None)
 
     def snapshot(self) -> Snapshot:
+        now = self._cache.clock.monotonic()
+        for alloc in [alloc for alloc, until in self._doubted.items() if until <= now]:
+            self._remove(alloc)
         copy = self._cache.snapshot.copy()
         for alloc, (node, wants, ports) in self._held.items():
             if self._cache.alloc(alloc) is None:

@@ -1,8 +1,8 @@
 """From the cache's entries to the plain values that the diff decides on.
 
 Read once per turn of a job, so it touches as little as possible: of a healthy allocation no message is decoded. Times
-that an agent's clock put into the future count from when this controller first saw them, or a wrong clock would hold
-up a rollout or a retry.
+that a clock put into the future, an agent's or our own before it was set right, count from when this controller first
+saw them, or a wrong clock would hold up a rollout, a retry or a replacement.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ class Unreadable(Exception):
 
 
 class Skew:
-    """What clocks of nodes say, but never later than when it was first seen here."""
+    """What clocks say of an allocation or node, but never later than when it was first seen here."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._seen: dict[tuple[str, int], int] = {}
         self._limit = limit
 
-    def past(self, alloc: str, when_ms: int, now_ms: int) -> int:
+    def past(self, whose: str, when_ms: int, now_ms: int) -> int:
         if when_ms <= now_ms and not self._seen:
             return when_ms
-        known = self._seen.get((alloc, when_ms))
+        known = self._seen.get((whose, when_ms))
         if known is not None:
             return known
         if when_ms <= now_ms:
             return when_ms
         if len(self._seen) >= self._limit:
             self._seen.clear()
-        self._seen[alloc, when_ms] = now_ms
+        self._seen[whose, when_ms] = now_ms
         return now_ms
 
 
@@ -90,7 +90,7 @@ class Reader:
         deleting = entry is None or entry.deleting
         compiled = None if entry is None or deleting else self._compile(entry)
         nodes = _nodes(cache, allocs)
-        facts = {node_id: _fact(node, self.resumed_ms) for node_id, node in nodes.items() if node is not None}
+        facts = {node_id: self._fact(node, now_ms) for node_id, node in nodes.items() if node is not None}
         view = JobInput(
             uid=uid,
             version=entry.version if entry else 0,
@@ -136,16 +136,27 @@ class Reader:
             news = status.decode()
             attempt.changed_ms = self._skew.past(alloc, news.changed_ms, now_ms)
             attempt.message = news.message
-            self._record(attempt, entry)
+            self._record(attempt, entry, now_ms)
         elif (node := nodes.get(entry.node)) is None or node.phase == "lost":
-            self._record(attempt, entry)
+            self._record(attempt, entry, now_ms)
         elif status is not None and (status.phase in (PENDING, PREPARING) or status.health == UNHEALTHY):
             attempt.message = trouble(status.decode())
         return attempt
 
-    def _record(self, attempt: Attempt, entry: AllocEntry) -> None:
+    def _record(self, attempt: Attempt, entry: AllocEntry, now_ms: int) -> None:
         record = entry.decode()
-        attempt.failures, attempt.created_ms = record.failures, record.created_ms
+        attempt.failures = record.failures
+        attempt.created_ms = self._skew.past(entry.id, record.created_ms, now_ms)
+
+    def _fact(self, node: NodeEntry, now_ms: int) -> NodeFact:
+        lost_since_ms = self._skew.past(node.id, node.state.lost_since_ms, now_ms)
+        return NodeFact(
+            name=node.name,
+            phase=_PHASES.get(node.state.phase, "unknown"),
+            lost_since_ms=max(lost_since_ms, self.resumed_ms),
+            draining=node.spec.drain,
+            state_revision=node.state_revision,
+        )
 
 
 def trouble(status: AllocStatus) -> str:
@@ -161,16 +172,6 @@ def trouble(status: AllocStatus) -> str:
 
 def _nodes(cache: Cache, allocs: Iterable[AllocEntry]) -> dict[str, NodeEntry | None]:
     return {node_id: cache.node(node_id) for node_id in {entry.node for entry in allocs}}
-
-
-def _fact(node: NodeEntry, resumed_ms: int) -> NodeFact:
-    return NodeFact(
-        name=node.name,
-        phase=_PHASES.get(node.state.phase, "unknown"),
-        lost_since_ms=max(node.state.lost_since_ms, resumed_ms),
-        draining=node.spec.drain,
-        state_revision=node.state_revision,
-    )
 
 
 def _owner(allocs: Iterable[AllocEntry]) -> tuple[str, str]:

@@ -259,6 +259,19 @@ async def test_a_silent_node_is_lost_and_ready_again_after_the_next_hello(moor: 
     assert (state.phase, state.epoch, state.lost_since_ms) == (NodeState.READY, 2, 0)
 
 
+async def test_a_loss_whose_answer_was_lost_ends_the_session_all_the_same(moor: Controller) -> None:
+    """Or the node would stay lost for as long as its agent is heard."""
+    agent = moor.agent()
+    await agent.join()
+    state = await moor.state()
+    state.phase, state.lost_since_ms = NodeState.LOST, 1
+    lost = asyncio.create_task(agent.farewell())
+    await moor.write(Put(keys.node_state("n1"), state.SerializeToString()))
+    assert isinstance(await asyncio.wait_for(lost, 5), Redirect)
+    await agent.join()
+    assert (await moor.state()).phase == NodeState.READY
+
+
 async def test_heartbeats_stay_in_memory(moor: Controller) -> None:
     agent = moor.agent()
     await agent.join()

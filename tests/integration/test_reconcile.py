@@ -7,11 +7,12 @@ import random
 import re
 from typing import Any
 
-from structlog.testing import capture_logs
+import pytest
+from structlog.testing import CapturingLogger
 
 from controller.cache import Cache
 from controller.leader import Leader
-from controller.reconcile import Reconciler, describe_plan, explain
+from controller.reconcile import Reconciler, describe_plan, explain, news
 from controller.store.memory import MemoryStore
 from controller.store.protocol import Put
 from moorage.kit.clock import SystemClock
@@ -394,16 +395,41 @@ async def test_events_wait_while_the_store_is_full() -> None:
         await w.until(lambda: "the store is full" in [event.message for _, event in w.cache.events()])
 
 
-async def test_the_log_tells_of_each_allocation_with_its_job_and_node() -> None:
-    with capture_logs() as lines:
-        async with world() as w:
-            w.nodes.crash = lambda entry: "exit 1" if entry.index == 1 and entry.attempt == 1 else ""
-            uid = await w.apply(spec(2))
-            await w.until(lambda: len(w.running(uid)) == 2)
-            await w.apply(spec(1))
-            await w.until(lambda: len(w.running(uid)) == 1)
-    told = [line for line in lines if line["event"] in ("placed", "stopping", "failed")]
-    assert {line["event"] for line in told} == {"placed", "stopping", "failed"}
-    for line in told:
-        assert (line["project"], line["job"]) == ("default", "shop")
-        assert line["node"] in ("a", "b", "c") and re.fullmatch("[0-9a-f]{16}", line["allocation"])
+async def test_the_log_tells_of_each_allocation_with_its_job_and_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = CapturingLogger()
+    monkeypatch.setattr(news, "log", lines)
+    async with world() as w:
+        w.nodes.crash = lambda entry: "exit 1" if entry.index == 1 and entry.attempt == 1 else ""
+        uid = await w.apply(spec(2))
+        await w.until(lambda: len(w.running(uid)) == 2)
+        await w.apply(spec(1))
+        await w.until(lambda: len(w.running(uid)) == 1)
+    assert {line.args[0] for line in lines.calls} == {"placed", "stopping", "failed"}
+    for line in lines.calls:
+        told = line.kwargs
+        assert (told["project"], told["job"]) == ("default", "shop")
+        assert told["node"] in ("a", "b", "c") and re.fullmatch("[0-9a-f]{16}", told["allocation"])
+
+
+DAY_MS = 86_400_000
+
+
+async def test_a_node_that_was_lost_while_the_clock_was_ahead_is_replaced_in_time() -> None:
+    async with world() as w:
+        uid = await deployed(w)
+        w.nodes.away.add("a")
+        future = w.clock.now_ms() + DAY_MS
+        state = NodeState(phase=NodeState.LOST, lost_since_ms=future, name="a", epoch=1)
+        await w.put(keys.node_state("a"), state.SerializeToString())
+        await w.until(lambda: {entry.node for entry in w.running(uid).values()} == {"b", "c"})
+
+
+async def test_what_fails_after_the_clock_was_set_right_is_tried_again_in_time() -> None:
+    async with world() as w:
+        uid = await deployed(w, 1)
+        [entry] = w.running(uid).values()
+        record = entry.decode()
+        record.created_ms += DAY_MS
+        await w.put(entry.key.key, record.SerializeToString())
+        await w.nodes.say(entry, FAILED, "exit 1")
+        await w.until(lambda: [e.attempt for e in w.running(uid).values()] == [2])
