@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from controller.options import Options
+from controller.store.embedded import EtcdFailed
 from moorage.kit import logging as logs
 from moorage.kit.datadir import AlreadyRunning, kept_id, locked
 from moorage.kit.settings import Timings, timings
@@ -34,7 +35,7 @@ def command(arguments: list[str]) -> int:
     try:
         with locked(options.data_dir, "controller"):
             asyncio.run(_run(options, times))
-    except AlreadyRunning as error:
+    except (AlreadyRunning, EtcdFailed, OSError) as error:
         sys.stderr.write(f"moor controller: {error}\n")
         return 1
     return 0
@@ -82,7 +83,7 @@ def _address(flag: str, text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 <= int(port) < 65536:
         raise ValueError(f"{flag} wants HOST:PORT, for example 127.0.0.1:7070, not {text!r}")
-    return host, int(port)
+    return host.strip("[]"), int(port)
 
 
 def _size(flag: str, text: str) -> int:

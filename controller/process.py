@@ -109,7 +109,7 @@ class Process:
             trouble=self._troubles.current,
         )
         app = create_app(deps)
-        await dispatcher.serve(_joined(self._options.agents))
+        await _serve_agents(dispatcher, _joined(self._options.agents))
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "cache": cache.run(),
             "comparison": compare.run(cache, self._times.compare_every),
@@ -138,6 +138,14 @@ class Process:
             write_whole(path, token, 0o600)
             log.info("token written", role=role, file=str(path))
         await asyncio.Event().wait()
+
+
+async def _serve_agents(dispatcher: Dispatcher, address: str) -> None:
+    """Raises OSError."""
+    try:
+        await dispatcher.serve(address)
+    except RuntimeError:
+        raise OSError(f"cannot listen for agents at {address}: is it taken, or of another host?") from None
 
 
 async def _lead(arrival: Arrival, leader: Leader) -> None:
@@ -196,7 +204,11 @@ def _listen(address: tuple[str, int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(address)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot serve the API at {_joined(address)}: {error.strerror}") from None
     return listener
 
 

@@ -155,9 +155,18 @@ class EmbeddedEtcd:
             log.error("etcd ended", words=self._last_words())
             if self._clock.monotonic() - began > 60:
                 self._backoff.reset()
-            await self._clock.sleep(self._backoff.next_s())
-            self._pid = self._launch()
+            self._pid = await self._relaunch()
             self._owner.start(self._recovered(self._pid), "recovered")
+
+    async def _relaunch(self) -> int:
+        """After a pause, and again until there is a process: the program may be missing while it is upgraded."""
+        while True:
+            await self._clock.sleep(self._backoff.next_s())
+            try:
+                return self._launch()
+            except OSError as error:
+                self._trouble.say(f"etcd cannot be started: {error}")
+                log.error("etcd cannot be started", error=str(error))
 
     async def _recovered(self, pid: int) -> None:
         await self._answers()

@@ -134,6 +134,22 @@ async def test_one_that_was_stopped_by_a_signal_ends_all_the_same(home: Home, mo
     await etcd.stop()
 
 
+async def test_one_whose_program_is_missing_for_a_while_comes_back_with_it(home: Home, tmp_path: Path) -> None:
+    """As while the package is upgraded."""
+    program = tmp_path / "etcd-program"
+    program.symlink_to("/usr/bin/etcd")
+    etcd = EmbeddedEtcd(home.folder, free_port(), free_port(), program=str(program), flags=("--unsafe-no-fsync",))
+    await etcd.start()
+    home.pids.add(etcd.pid)
+    program.unlink()
+    os.kill(etcd.pid, signal.SIGKILL)
+    await eventually(lambda: trouble(etcd, "etcd cannot be started"))
+    program.symlink_to("/usr/bin/etcd")
+    await eventually(lambda: trouble(etcd, ""))
+    home.pids.add(etcd.pid)
+    await etcd.stop()
+
+
 async def test_an_etcd_that_cannot_run_says_why_at_once(home: Home, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
