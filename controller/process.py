@@ -30,6 +30,7 @@ from controller.reconcile import Reconciler, ReconcileSettings
 from controller.store.embedded import EmbeddedEtcd
 from controller.store.etcd import EtcdStore
 from controller.store.maintenance import Maintenance
+from controller.store.protocol import Store, StoreError
 from controller.store.trouble import Troubles
 from moorage.kit.clock import SystemClock
 from moorage.kit.datadir import write_whole
@@ -39,6 +40,7 @@ from moorage.wire.store_pb2 import LeaderInfo
 log = structlog.get_logger()
 
 BOOTSTRAP_ROLES: tuple[Role, ...] = ("admin", "agent")
+RETRY_S = 0.5
 
 
 class Process:
@@ -127,17 +129,26 @@ class Process:
             log.info("controller ending", controller=self._id)
             await dispatcher.close()
 
-    async def _bootstrap(self, store: EtcdStore, cache: Cache, arrival: Arrival) -> None:
+    async def _bootstrap(self, store: Store, cache: Cache, arrival: Arrival) -> None:
         """The first tokens of a new cluster, each in a file that only root reads."""
         await arrival.arrived.wait()
         for role in BOOTSTRAP_ROLES:
             path = self._options.data_dir / f"{role}.token"
             if path.exists() and authenticate(cache, path.read_text().strip()) is not None:
                 continue
-            token = await issue(store, role, f"bootstrap-{role}", created_ms=self._clock.now_ms())
+            token = await self._issued(store, role)
             write_whole(path, token, 0o600)
             log.info("token written", role=role, file=str(path))
         await asyncio.Event().wait()
+
+    async def _issued(self, store: Store, role: Role) -> str:
+        """A store that does not answer now is no reason to end; a token whose answer was lost is nobody's."""
+        while True:
+            try:
+                return await issue(store, role, f"bootstrap-{role}", created_ms=self._clock.now_ms())
+            except StoreError as error:
+                log.info("no token yet", role=role, error=str(error))
+                await self._clock.sleep(RETRY_S)
 
 
 async def _serve_agents(dispatcher: Dispatcher, address: str) -> None:

@@ -348,10 +348,13 @@ class Lead:
             raise
 
     async def _carry_all(self) -> None:
+        again = False
         for kv, wish in () if self._paused else self._cache.requests():
             if wish.kind in KINDS and not await self._carry_wish(kv, wish):
-                self._wishes.set()  # the world has changed: look again
-                return
+                again = True
+        if again:  # the world has changed: look again, but do not keep the store busy with one that never succeeds
+            await self._clock.sleep(self._settings.window_s)
+            self._wishes.set()
 
     async def _carry_wish(self, kv: KeyValue, wish: Request) -> bool:
         fulfilment = fulfil(self._cache, kv, wish, self._term.id, self._clock.now_ms())

@@ -433,3 +433,15 @@ async def test_what_fails_after_the_clock_was_set_right_is_tried_again_in_time()
         await w.put(entry.key.key, record.SerializeToString())
         await w.nodes.say(entry, FAILED, "exit 1")
         await w.until(lambda: [e.attempt for e in w.running(uid).values()] == [2])
+
+
+async def test_a_wish_that_can_never_be_carried_out_holds_up_no_other() -> None:
+    async with world() as w:
+        uid = await deployed(w, 1)
+        # Of a node whose state nobody can read, so that the guard on it never holds.
+        await w.put(keys.node_spec("odd"), b"")
+        await w.put(keys.node_state("odd"), b"\xff\xff")
+        await w.ask("0-first", "forget_node", "odd")
+        [entry] = w.running(uid).values()
+        await w.ask("1-second", "stop_alloc", entry.id)
+        await w.until(lambda: [e.attempt for e in w.running(uid).values()] == [2])
