@@ -15,6 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
+import uvloop
+
 from controller.options import Options
 from controller.store.embedded import EtcdFailed
 from moorage.kit import logging as logs
@@ -34,7 +36,8 @@ def command(arguments: list[str]) -> int:
     logs.configure(level=given.log_level, style=given.log_format)
     try:
         with locked(options.data_dir, "controller"):
-            asyncio.run(_run(options, times))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_run(options, times))
     except (AlreadyRunning, EtcdFailed, OSError) as error:
         sys.stderr.write(f"moor controller: {error}\n")
         return 1

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from controller.reconcile.slots import Life, available, ended_by_itself, life, retry, streak
 from controller.reconcile.values import Attempt, Decision, Failure, GroupPolicy, JobInput, Place, Stop
 from moorage.wire.keys import AllocKey
-from moorage.wire.store_pb2 import FAILED, RUNNING, GroupState, Waiting
+from moorage.wire.store_pb2 import FAILED, HEALTHY, RUNNING, GroupState, Waiting
 
 MAX_WAITING = 50
 """Waiting slots that a group's state names; its counts tell of the rest."""
@@ -42,8 +42,9 @@ def diff(view: JobInput, now_ms: int) -> Decision:
     if view.deleting:
         _delete(view, by_group, decision)
         return decision
+    calm = {node_id for node_id, node in view.nodes.items() if node.phase != "lost" and not node.draining}
     for name, policy in view.groups.items():
-        _Group(view, name, policy, by_group.pop(name, {}), now_ms, decision).turn()
+        _Group(view, name, policy, by_group.pop(name, {}), calm, now_ms, decision).turn()
     for slots in by_group.values():
         for attempts in slots.values():
             _retire(view, attempts, "group removed", decision)
@@ -120,6 +121,7 @@ class _Group:
     name: str
     policy: GroupPolicy
     slots: Slots
+    calm: set[str]  # nodes that neither drain nor are lost
     now_ms: int
     decision: Decision
     state: GroupState = field(init=False)
@@ -132,18 +134,44 @@ class _Group:
     def turn(self) -> None:
         self.state = GroupState(group=self.name, wanted=self.policy.count)
         self.decision.groups.append(self.state)
+        steady = 0
         for index in range(self.policy.count):
             attempts = self.slots.pop(index, None)
             if attempts is None:
                 self._place(index, None)
                 continue
-            self._newest(attempts[-1], attempts)
+            if self._steady(attempts[-1]):
+                steady += 1
+            else:
+                self._newest(attempts[-1], attempts)
             if len(attempts) > 1:
                 self._older(attempts[:-1])
+        self._count_steady(steady)
         for attempts in self.slots.values():
             _retire(self.view, attempts, "scaled down", self.decision)
         self._drain()
         self._roll()
+
+    def _steady(self, attempt: Attempt) -> bool:
+        """As it should be: nearly all of a big job are, so these are told in one look and only counted."""
+        policy = self.policy
+        return (
+            attempt.phase == RUNNING
+            and attempt.health == HEALTHY
+            and attempt.node in self.calm
+            and attempt.version == self.view.version
+            and attempt.template_hash == policy.template_hash
+            and attempt.healthy_since_ms + policy.min_healthy_ms <= self.now_ms
+            and not attempt.stop
+            and not attempt.abandoned
+        )
+
+    def _count_steady(self, steady: int) -> None:
+        self.serving += steady
+        self.state.placed += steady
+        self.state.running += steady
+        self.state.healthy += steady
+        self.state.updated += steady
 
     def _newest(self, attempt: Attempt, attempts: list[Attempt]) -> None:
         match life(attempt, self.view.nodes):

@@ -334,7 +334,7 @@ class Lead:
         self._told.pop(uid, None)
         self._written.pop(uid, None)
         self._waiting.discard(uid)
-        self._compiled.forget(uid)
+        self._reader.forget(uid)
 
     # -- beside the jobs -------------------------------------------------------------------------------------------
 

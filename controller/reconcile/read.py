@@ -1,8 +1,9 @@
 """From the cache's entries to the plain values that the diff decides on.
 
-Read once per turn of a job, so it touches as little as possible: of a healthy allocation no message is decoded. Times
-that a clock put into the future, an agent's or our own before it was set right, count from when this controller first
-saw them, or a wrong clock would hold up a rollout, a retry or a replacement.
+Read once per turn of a job, so it touches as little as possible: of a healthy allocation no message is decoded, and
+while neither its record nor its status changes, its value is the one that was made at an earlier turn. Times that a
+clock put into the future, an agent's or our own before it was set right, count from when this controller first saw
+them, or a wrong clock would hold up a rollout, a retry or a replacement.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.cache import Cache
-from controller.cache.entries import AllocEntry, JobEntry, NodeEntry
+from controller.cache.entries import AllocEntry, JobEntry, NodeEntry, StatusEntry
 from controller.reconcile.policy import Compiled, CompiledJobs
 from controller.reconcile.values import Attempt, JobInput, NodeFact
 from moorage.wire import keys
-from moorage.wire.store_pb2 import FAILED, PENDING, PREPARING, STOPPED, UNHEALTHY, AllocStatus, NodeState
+from moorage.wire.store_pb2 import (
+    FAILED,
+    HEALTHY,
+    PENDING,
+    PREPARING,
+    RUNNING,
+    STOPPED,
+    UNHEALTHY,
+    AllocStatus,
+    NodeState,
+)
 
 _PHASES: Mapping[int, Literal["ready", "lost"]] = {NodeState.READY: "ready", NodeState.LOST: "lost"}
 
@@ -32,6 +43,9 @@ class Target:
     project: str
     name: str
 
+
+Steady = tuple[AllocEntry, StatusEntry, Attempt]
+"""An attempt with what it was made from."""
 
 ATTEMPTS_PER_GENERATION = 100_000
 """Attempt numbers that one generation of the cluster may use: after a restore they start above all that were seen."""
@@ -76,6 +90,8 @@ class Reader:
         self._compiled = compiled
         self._skew = Skew()
         self._keep_failed_ms = keep_failed_ms
+        self._known: dict[str, tuple[NodeEntry, NodeFact]] = {}
+        self._steady: dict[str, dict[str, Steady]] = {}  # by job and allocation
         self.resumed_ms = 0  # a lost node's time counts from here at the earliest: it had no chance to report before
 
     def read(self, uid: str, now_ms: int) -> Target | None:
@@ -89,13 +105,12 @@ class Reader:
             return None  # its job may be the one that cannot be read
         deleting = entry is None or entry.deleting
         compiled = None if entry is None or deleting else self._compile(entry)
-        nodes = _nodes(cache, allocs)
-        facts = {node_id: self._fact(node, now_ms) for node_id, node in nodes.items() if node is not None}
+        facts = self._facts(allocs, now_ms)
         view = JobInput(
             uid=uid,
             version=entry.version if entry else 0,
             groups=compiled.policies if compiled else {},
-            attempts=[self._attempt(alloc, facts, now_ms) for alloc in allocs],
+            attempts=self._attempts(uid, allocs, facts, now_ms),
             nodes=facts,
             floors=state.attempt_floors if state is not None else {},
             base=self._base(),
@@ -120,14 +135,53 @@ class Reader:
         cluster = self._cache.cluster()
         return ATTEMPTS_PER_GENERATION * (max(1, cluster.generation) - 1) if cluster is not None else 0
 
-    def _attempt(self, entry: AllocEntry, nodes: Mapping[str, NodeFact], now_ms: int) -> Attempt:
+    def _facts(self, allocs: Iterable[AllocEntry], now_ms: int) -> dict[str, NodeFact]:
+        nodes = (self._cache.node(node_id) for node_id in {entry.node for entry in allocs})
+        return {node.id: self._fact(node, now_ms) for node in nodes if node is not None}
+
+    def _fact(self, node: NodeEntry, now_ms: int) -> NodeFact:
+        """Of a node that is not lost, whose time of loss does not matter, the one that was made before."""
+        known = self._known.get(node.id)
+        if known is not None and known[0] is node:
+            return known[1]
+        fact = self._new_fact(node, now_ms)
+        if fact.phase != "lost":
+            self._known[node.id] = node, fact
+        return fact
+
+    def _attempts(
+        self, uid: str, allocs: Iterable[AllocEntry], nodes: Mapping[str, NodeFact], now_ms: int
+    ) -> list[Attempt]:
+        before, steady = self._steady.get(uid, {}), dict[str, Steady]()
+        present = {node_id for node_id, node in nodes.items() if node.phase != "lost"}
+        status_of = self._cache.status
+        attempts: list[Attempt] = []
+        for entry in allocs:
+            alloc, status = entry.id, status_of(entry.id)
+            known = before.get(alloc)
+            if known is None or known[0] is not entry or known[1] is not status or entry.node not in present:
+                attempt = self._attempt(entry, status, nodes, now_ms)
+                attempts.append(attempt)
+                if status is None or not _is_steady(attempt, now_ms) or entry.node not in present:
+                    continue
+                known = (entry, status, attempt)
+            else:
+                attempts.append(known[2])
+            steady[alloc] = known
+        self._steady[uid] = steady
+        return attempts
+
+    def forget(self, uid: str) -> None:
+        self._steady.pop(uid, None)
+        self._compiled.forget(uid)
+
+    def _attempt(
+        self, entry: AllocEntry, status: StatusEntry | None, nodes: Mapping[str, NodeFact], now_ms: int
+    ) -> Attempt:
         alloc = entry.id
-        attempt = Attempt(
-            entry.key, alloc, entry.revision, entry.node, entry.version, entry.template_hash, stop=entry.stop
-        )
+        attempt = Attempt(entry.key, alloc, entry.revision, entry.node, entry.version, entry.template_hash, entry.stop)
         if entry.plan and not self._cache.plan_committed(entry.plan):
             attempt.abandoned = entry.plan
-        status = self._cache.status(alloc)
         if status is not None:
             attempt.phase, attempt.health = status.phase, status.health
             if status.healthy_since_ms:
@@ -148,7 +202,7 @@ class Reader:
         attempt.failures = record.failures
         attempt.created_ms = self._skew.past(entry.id, record.created_ms, now_ms)
 
-    def _fact(self, node: NodeEntry, now_ms: int) -> NodeFact:
+    def _new_fact(self, node: NodeEntry, now_ms: int) -> NodeFact:
         lost_since_ms = self._skew.past(node.id, node.state.lost_since_ms, now_ms)
         return NodeFact(
             name=node.name,
@@ -157,6 +211,12 @@ class Reader:
             draining=node.spec.drain,
             state_revision=node.state_revision,
         )
+
+
+def _is_steady(attempt: Attempt, now_ms: int) -> bool:
+    """Whether its value follows from its record and its status alone, whatever the time."""
+    healthy = attempt.phase == RUNNING and attempt.health == HEALTHY
+    return healthy and attempt.healthy_since_ms < now_ms and not attempt.abandoned
 
 
 def trouble(status: AllocStatus) -> str:
@@ -168,10 +228,6 @@ def trouble(status: AllocStatus) -> str:
         if task.message:
             return f"{task.name}: {task.message}"
     return status.message
-
-
-def _nodes(cache: Cache, allocs: Iterable[AllocEntry]) -> dict[str, NodeEntry | None]:
-    return {node_id: cache.node(node_id) for node_id in {entry.node for entry in allocs}}
 
 
 def _owner(allocs: Iterable[AllocEntry]) -> tuple[str, str]:
