@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from controller.store.protocol import Delete
@@ -72,6 +73,7 @@ def quiet_controller() -> Iterator[None]:
     """It shares the process, and so standard output, with the command."""
     with capture_logs():
         yield
+    structlog.reset_defaults()  # capturing counts as configuring
 
 
 @pytest.fixture
