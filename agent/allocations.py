@@ -13,7 +13,7 @@ import structlog
 
 from agent import guards
 from agent.attachments import remove_leftovers
-from agent.desired import Circumstances
+from agent.desired import Circumstances, minds_being_alone
 from agent.drivers.protocol import DriverError
 from agent.engine import Inventory
 from agent.host import Host
@@ -141,13 +141,13 @@ class Allocations:
         if self._alone_since_ms is not None:
             self._alone_since_ms = None
             self._host.journal.put_meta(ALONE_SINCE, b"0")
-            self._poke_all()
+            self._poke_who_mind()
 
     def alone(self, since_ms: int) -> None:
         if self._alone_since_ms is None:
             self._alone_since_ms = since_ms
             self._host.journal.put_meta(ALONE_SINCE, str(since_ms).encode())
-            self._poke_all()
+            self._poke_who_mind()
 
     # What runners ask
 
@@ -312,6 +312,12 @@ class Allocations:
         for runner in self._runners.values():
             if runner.last is not None:
                 self._host.outbox.resume(runner.last)
+
+    def _poke_who_mind(self) -> None:
+        """Those that are to end here when no controller is heard."""
+        for runner in list(self._runners.values()):
+            if minds_being_alone(runner.row):
+                runner.poke()
 
     def _poke_all(self) -> None:
         for runner in list(self._runners.values()):

@@ -47,9 +47,12 @@ def changes_at_ms(row: Row, around: Circumstances, now_ms: int) -> int | None:
     return min((limit for limit in limits if limit is not None and limit > now_ms), default=None)
 
 
-def _alone_limit_ms(row: Row, around: Circumstances) -> int | None:
+def minds_being_alone(row: Row) -> bool:
     policy = row.assignment.spec
-    if around.alone_since_ms is None or not policy.HasField("disconnect"):
+    return policy.HasField("disconnect") and policy.disconnect.stop_on_node_after_ms != NEVER
+
+
+def _alone_limit_ms(row: Row, around: Circumstances) -> int | None:
+    if around.alone_since_ms is None or not minds_being_alone(row):
         return None
-    after = policy.disconnect.stop_on_node_after_ms
-    return None if after == NEVER else around.alone_since_ms + after
+    return around.alone_since_ms + row.assignment.spec.disconnect.stop_on_node_after_ms

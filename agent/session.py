@@ -22,6 +22,7 @@ import structlog
 
 from agent import attach
 from agent.allocations import Allocations
+from agent.dial import knock
 from agent.guards import Refusal, refuse_cluster, refuse_position
 from agent.host import Host
 from agent.metrics import CONNECTED, SESSIONS, SETS
@@ -96,6 +97,7 @@ class Link:
         self._terms = terms
         self._backoff = Jittered(random.Random(host.rng.random()), base_s=0.1, cap_s=terms.cap_s)
         self._session: Session | None = None
+        self._broken = False  # the last one ended without a word
 
     async def run(self) -> None:
         order = list(self._terms.controllers)
@@ -115,13 +117,17 @@ class Link:
         """Returns where it was redirected to ("": nowhere)."""
         session = Session(self._host, self._allocations, self._facts, self._terms, self._backoff.reset)
         self._session = session
+        knocks, self._broken = self._broken, False
         try:
+            if knocks:
+                await knock(address, CONNECT_S)
             await session.run(address)
         except SessionEnded as end:
             SESSIONS.labels(end.outcome).inc()
             log.info("session ended", outcome=end.outcome, reason=str(end), controller=address, **self._who())
             return end.redirect
         except (grpc.RpcError, OSError, TimeoutError) as error:
+            self._broken = True
             SESSIONS.labels("broken").inc()
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else repr(error)
             log.info("session ended", outcome="broken", reason=reason, controller=address, **self._who())

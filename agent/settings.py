@@ -37,7 +37,7 @@ class Settings:
     metrics: tuple[str, int] | None = None
     driver: Driver = "docker"
     starts_in_flight: int = 4
-    reconnect_cap_s: float = 5.0
+    reconnect_cap_s: float = 2.0
     fake_state: Path | None = None
     fake_start_s: float = 0.0
 
@@ -119,7 +119,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--metrics", "", "HOST:PORT for Prometheus; none: not served")
     add("--driver", "docker", "docker, or fake for benchmarks", choices=("docker", "fake"))
     add("--starts-in-flight", "4", "how many starts an engine is given at once", type=int)
-    add("--reconnect-cap", "5", "the longest pause between two tries to connect, in seconds", type=float)
+    add("--reconnect-cap", "2", "the longest pause between two tries to connect, in seconds", type=float)
     add("--fake-state", "", "where the fake engine keeps what runs, so that it outlives the agent")
     add("--fake-start", "0", "how long a start takes on the fake engine, in seconds", type=float)
     return parser

@@ -62,6 +62,9 @@ class Controllers:
         self.coming: list[ScriptedCall] = []
         self.usage: Callable[[], Heartbeat] = Heartbeat
         monkeypatch.setattr(session, "AgentsStub", lambda channel: self)
+        monkeypatch.setattr(session, "knock", self._knock)
+        self.knocks = 0
+        self.away = 0  # so many knocks are not answered
         terms = Terms(["127.0.0.1:1"], "token", "0.1", self._usage)
         self.link = Link(node.host, node.allocations, NodeFacts(name="n1"), terms)
         self._running = asyncio.ensure_future(self.link.run())
@@ -82,6 +85,11 @@ class Controllers:
     async def close(self) -> None:
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _knock(self, address: str, timeout_s: float) -> None:
+        self.knocks += 1
+        if self.knocks <= self.away:
+            raise ConnectionRefusedError(f"nobody listens at {address}")
 
     async def _usage(self) -> Heartbeat:
         return self.usage()
@@ -121,3 +129,14 @@ async def test_an_error_of_our_own_ends_the_session_and_not_the_agent(
     controllers.coming = [ScriptedCall(*greeting(1)), ScriptedCall(*greeting(2))]
     await controllers.until_called(3)
     await controllers.close()
+
+
+async def test_after_a_session_broke_it_knocks_before_it_dials(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    controllers = Controllers(node, monkeypatch)
+    controllers.away = 3
+    first = ScriptedCall(*greeting(1))
+    first.failure = lambda m: OSError("cut off") if m.HasField("heartbeat") else None
+    controllers.coming = [first, ScriptedCall(*greeting(2))]
+    await controllers.until_called(2)
+    await controllers.close()
+    assert (len(controllers.calls), controllers.knocks) == (2, 4)
