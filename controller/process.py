@@ -197,7 +197,14 @@ async def _all_until(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.
 async def _http(app: Any, address: tuple[str, int], stop: asyncio.Event) -> None:
     """uvicorn without its signal handlers: the end is ours to order."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="websockets-sansio"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+        # Longer than clients keep idle connections (httpx: 5 s), or a request meets one that is being closed.
+        timeout_keep_alive=30,
+        ws="websockets-sansio",
     )
     server = uvicorn.Server(config)
     listener = _listen(address)
