@@ -87,8 +87,11 @@ class User:
         self.call("PATCH", f"/v1/nodes/{name}", change).raise_for_status()
 
     def wait_for_nodes(self, count: int, timeout_s: float = 60) -> None:
+        """Ready, and their engine has been heard of."""
+
         def ready() -> bool:
-            return [node["phase"] for node in self.nodes().values()].count("ready") == count
+            nodes = self.nodes().values()
+            return sum(1 for node in nodes if node["phase"] == "ready" and "docker" in node["drivers"]) == count
 
         wait_for(ready, timeout_s, f"{count} nodes to be ready", pause_s=0.2)
 
