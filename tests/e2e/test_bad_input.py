@@ -23,6 +23,7 @@ import yaml
 
 from tests.e2e.truth import running, wait_exactly
 from tests.e2e.user import User, service
+from tests.lab.alone import alone
 from tests.lab.cluster import QUICK, Cluster
 from tests.lab.processes import run, wait_for
 
@@ -36,15 +37,16 @@ GOOD = "kind: Job\nname: web\ngroups: {web: {count: COUNT, tasks: {server: {cont
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Cluster]:
     cluster = Cluster("bad", 2, api_port=7970, env=QUICK)
-    cluster.down()  # of a run that was interrupted
-    try:
-        small = cluster.host(SMALL).data_dir
-        _small_disk(small / "agent", "8M")
-        _small_disk(small / "docker", "128M")
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.down()
+    with alone(cluster.lab):
+        cluster.down()  # of a run that was interrupted
+        try:
+            small = cluster.host(SMALL).data_dir
+            _small_disk(small / "agent", "8M")
+            _small_disk(small / "docker", "128M")
+            cluster.up()
+            yield cluster
+        finally:
+            cluster.down()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import importlib
 import os
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab import packages, trial
+from tests.lab.alone import alone
 from tests.lab.checks import check, generate
 from tests.lab.steps import Steps
 
@@ -62,17 +62,8 @@ def up(arguments: list[str]) -> int:
 
 
 def one_at_a_time(act: Callable[[], int]) -> int:
-    """There is one such cluster a machine, whichever tree it is made from. A lock on a folder leaves no file behind."""
-    folder = os.open("/run", os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("another `./dev up` or `./dev down` is at work: waiting for it", flush=True)
-        fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
+    with alone(trial.LAB):
         return act()
-    finally:
-        os.close(folder)
 
 
 def install_missing(steps: Steps, wanted: dict[str, str]) -> None:
@@ -103,7 +94,7 @@ def bench(arguments: list[str]) -> int:
     return result
 
 
-def alone(verb: str, act: Callable[[], int]) -> Callable[[list[str]], int]:
+def by_itself(verb: str, act: Callable[[], int]) -> Callable[[list[str]], int]:
     """A verb that takes no arguments: one that is not understood must not be ignored, least of all by `down`."""
 
     def run(arguments: list[str]) -> int:
@@ -115,12 +106,12 @@ def alone(verb: str, act: Callable[[], int]) -> Callable[[list[str]], int]:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "up": up,
-    "down": alone("down", lambda: one_at_a_time(lambda: trial.down(Steps()))),
-    "status": alone("status", trial.status),
+    "down": by_itself("down", lambda: one_at_a_time(lambda: trial.down(Steps()))),
+    "status": by_itself("status", trial.status),
     "test": test,
     "bench": bench,
-    "check": alone("check", lambda: check(HERE)),
-    "generate": alone("generate", lambda: generate(HERE)),
+    "check": by_itself("check", lambda: check(HERE)),
+    "generate": by_itself("generate", lambda: generate(HERE)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.lab import main as dev
 from tests.lab import steps, trial
+from tests.lab.alone import alone
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,15 @@ def test_a_step_fits_into_one_line_of_the_terminal_or_it_could_not_be_written_ov
 
     assert len(line) < columns
     assert line.endswith("1234.5 s")
+
+
+def test_a_lab_that_somebody_uses_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"test-{os.getpid()}"
+    with alone(name), pytest.raises(TimeoutError, match="still used by another process"), alone(name, patience_s=0.1):
+        pass
+    assert "waiting for it" in capsys.readouterr().out
+    with alone(name, patience_s=0):
+        pass
 
 
 def test_a_failed_step_is_marked_and_its_error_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
