@@ -38,6 +38,9 @@ class Witness:
     def excuse(self) -> None:
         self._excuses += 1
 
+    def settling(self) -> bool:
+        return time.monotonic() < self._excused_until
+
     def settle(self) -> None:
         self._excuses -= 1
         self._excused_until = time.monotonic() + self._settle_s
