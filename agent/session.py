@@ -53,6 +53,8 @@ log = structlog.get_logger()
 
 PROTOCOL = 1
 CONNECT_S = 5.0
+GREET_S = 15.0
+"""A controller that has just come back has a whole fleet to greet."""
 REDIRECTS = 4
 DONE_PAUSE_S = 2.0
 CHANNEL_OPTIONS = [
@@ -205,7 +207,7 @@ class Session:
             seen=self._allocations.seen,
             facts=self._facts,
         )
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(GREET_S):
             await call.write(AgentMessage(hello=hello))
             answer = await call.read()
         if not isinstance(answer, ControllerMessage):

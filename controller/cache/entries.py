@@ -84,9 +84,10 @@ class AllocEntry:
     def created_ms(self) -> int:
         return Alloc.FromString(self._rest).created_ms
 
-    @property
-    def resources(self) -> Resources:
-        return Alloc.FromString(self._rest).resources
+    def reserved(self) -> tuple[Resources, tuple[int, ...]]:
+        """What it takes of its node, and which of its ports."""
+        message = Alloc.FromString(self._rest)
+        return message.resources, tuple(message.ports.values()) if message.ports else ()
 
     @property
     def ports(self) -> Mapping[str, int]:
