@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.fakes import FakeHosts, sleepers
-from benchmarks.measure import cpu_s
+from benchmarks.measure import as_installed, cpu_s
 from benchmarks.table import Figure, parser, report
 from controller.store.etcd import EtcdStore
 from controller.store.protocol import Absent, Changes, Put
@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--count", type=int, default=200, help="allocations a job")
     given = options.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="moor-churn-"))
+    as_installed(folder)
     hosts = FakeHosts("churn", given.agents, folder, api_port=7470)
     try:
         hosts.up()

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from benchmarks.fakes import sleepers
-from benchmarks.measure import cpu_s, rss_mib
+from benchmarks.measure import as_installed, cpu_s, rss_mib
 from benchmarks.table import Figure, parser, report
 from tests.lab.cluster import Cluster
 from tests.lab.processes import wait_for
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--minute", type=float, default=60.0, help="seconds of churn")
     given = options.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="moor-fleet-"))
+    as_installed(folder)
     fleet = Fleet(given.agents, given.allocations, given.lost, folder)
     try:
         figures, notes = fleet.measure(given.minute)
