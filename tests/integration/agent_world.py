@@ -386,7 +386,7 @@ class AgentProcess:
         return (self.folder / "log").read_text()
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
     """Polls; AssertionError names what did not come."""
     try:
         async with asyncio.timeout(seconds):
