@@ -53,8 +53,6 @@ log = structlog.get_logger()
 
 PROTOCOL = 1
 CONNECT_S = 5.0
-GREET_S = 15.0
-"""A controller that has just come back has a whole fleet to greet."""
 REDIRECTS = 4
 DONE_PAUSE_S = 2.0
 CHANNEL_OPTIONS = [
@@ -207,7 +205,7 @@ class Session:
             seen=self._allocations.seen,
             facts=self._facts,
         )
-        async with asyncio.timeout(GREET_S):
+        async with asyncio.timeout(CONNECT_S):
             await call.write(AgentMessage(hello=hello))
             answer = await call.read()
         if not isinstance(answer, ControllerMessage):

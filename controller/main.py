@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import random
 import signal
@@ -35,7 +34,6 @@ def command(arguments: list[str]) -> int:
         sys.stderr.write(f"moor controller: {error}\n")
         return 2
     logs.configure(level=given.log_level, style=given.log_format)
-    gc.set_threshold(50_000, 20, 50)  # nearly all that is made at the start stays
     try:
         with locked(options.data_dir, "controller"):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -39,13 +39,6 @@ from moorage.wire.store_pb2 import LeaderInfo
 
 log = structlog.get_logger()
 
-SETTLE_S = 60.0
-SETTLED_GROWTH = 2000
-"""Allocations."""
-
-AGENTS_WAIT_S = 5.0
-"""So long agents may have to wait for an answer, where the store does not say who leads."""
-
 BOOTSTRAP_ROLES: tuple[Role, ...] = ("admin", "agent")
 RETRY_S = 0.5
 
@@ -118,14 +111,12 @@ class Process:
             trouble=self._troubles.current,
         )
         app = create_app(deps)
-        _bind(dispatcher, _joined(self._options.agents))
+        await _serve_agents(dispatcher, _joined(self._options.agents))
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "cache": cache.run(),
             "comparison": compare.run(cache, self._times.compare_every),
             "arrival": arrival.run(),
             "leader": _lead(arrival, leader),
-            "memory": _settle_memory(cache),
-            "agents": _serve_agents(dispatcher, leader, cache),
             "reconciler": reconciler.run(),
             "maintenance": maintenance.run(),
             "bootstrap": self._bootstrap(store, cache, arrival),
@@ -160,27 +151,18 @@ class Process:
                 await self._clock.sleep(RETRY_S)
 
 
-def _bind(dispatcher: Dispatcher, address: str) -> None:
+async def _serve_agents(dispatcher: Dispatcher, address: str) -> None:
     """Raises OSError."""
     try:
-        dispatcher.bind(address)
+        await dispatcher.serve(address)
     except RuntimeError:
         raise OSError(f"cannot listen for agents at {address}: is it taken, or of another host?") from None
-
-
-async def _serve_agents(dispatcher: Dispatcher, leader: Leader, cache: Cache) -> None:
-    """Once it is known who leads: until then there is nothing to tell them but to come again."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(AGENTS_WAIT_S):
-            await leader.decided.wait()
-            await cache.passed(leader.term.revision if leader.term is not None else 0)
-    await dispatcher.start()
-    await asyncio.Event().wait()
 
 
 async def _lead(arrival: Arrival, leader: Leader) -> None:
     """Stand for election only after the arrival was marked, so that agents can tell an old backup."""
     await arrival.arrived.wait()
+    _settle_memory()
     await leader.run()
 
 
@@ -191,23 +173,11 @@ def _tell(reconciler: Reconciler, trouble: str, begins: bool) -> None:
         reconciler.tell("store_recovered", f"is over: {trouble}")
 
 
-async def _settle_memory(cache: Cache) -> None:
-    """What was loaded stays: collections need not look at it again, and stall requests while they do.
-
-    Once when all is imported, once when the store is read, and again when there is much more of it.
-    """
+def _settle_memory() -> None:
+    """What was loaded until now stays: collections need not look at it again, and stall requests while they do."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    await cache.synced.wait()
-    gc.freeze()
-    settled = cache.size()
-    while True:
-        await cache.clock.sleep(SETTLE_S)
-        if cache.size() > settled + SETTLED_GROWTH:
-            gc.collect(1)
-            gc.freeze()
-            settled = cache.size()
 
 
 async def _all_until(parts: dict[str, Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:

@@ -92,10 +92,6 @@ class Cache:
         self._order = itertools.count()
         self._touched: set[str] | None = None  # keys that changed since a comparison with the store began
 
-    def size(self) -> int:
-        """Of what there is most: allocations."""
-        return len(self._allocs)
-
     async def run(self) -> None:
         """Follow the store for ever."""
         async with aclosing(self.store.watch(keys.ROOT)) as batches:
@@ -276,13 +272,14 @@ class Cache:
 
     def _first(self, batch: Reset) -> Iterator[Sequence[Change]]:
         """The first truth. Values are let go as they are taken over, so that a fleet is not held twice."""
-        taken: list[Change] = []
+        taken: list[str] = []
         batch.items.reverse()
         while batch.items:
             change = self._put(batch.items.pop())
             if change is not None:
-                taken.append(Change(change.kind, change.key, None, _Known(self, change.key)))
-        return (taken[start : start + SLICE] for start in range(0, len(taken), SLICE))
+                taken.append(change.key)
+        slices = (taken[start : start + SLICE] for start in range(0, len(taken), SLICE))
+        return ([Change(kind_of(key), key, None, self.get(key)) for key in part] for part in slices)
 
     def _reset(self, batch: Reset) -> list[Change]:
         """The differences between a new truth and what is known."""
@@ -371,21 +368,6 @@ class Cache:
             _, _, waiter = heapq.heappop(self._waiters)
             if not waiter.done():
                 waiter.set_result(None)
-
-
-class _Known:
-    """The value of a key that the cache has, when it is asked for."""
-
-    __slots__ = ("_cache", "_key")
-
-    def __init__(self, cache: Cache, key: str) -> None:
-        self._cache = cache
-        self._key = key
-
-    def kv(self) -> KeyValue:
-        known = self._cache.get(self._key)
-        assert known is not None
-        return known
 
 
 def kind_of(key: str) -> str:

@@ -84,10 +84,9 @@ class AllocEntry:
     def created_ms(self) -> int:
         return Alloc.FromString(self._rest).created_ms
 
-    def reserved(self) -> tuple[Resources, tuple[int, ...]]:
-        """What it takes of its node, and which of its ports."""
-        message = Alloc.FromString(self._rest)
-        return message.resources, tuple(message.ports.values()) if message.ports else ()
+    @property
+    def resources(self) -> Resources:
+        return Alloc.FromString(self._rest).resources
 
     @property
     def ports(self) -> Mapping[str, int]:

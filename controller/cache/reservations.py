@@ -54,7 +54,9 @@ class Reservations:
         entry = self._allocs.by_id(alloc)
         if entry is None or self._ended(alloc):
             return
-        wants, ports = entry.reserved()
+        message = entry.decode()
+        wants = message.resources
+        ports = tuple(message.ports.values())
         self.snapshot.add_alloc(entry.id, entry.node, wants.cpu_millis, wants.memory_bytes, wants.disk_bytes, ports)
 
     def _describe(self, node_id: str) -> None:

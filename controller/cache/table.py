@@ -1,7 +1,7 @@
 """The cache's tables: one for each kind of key, all with the same few operations.
 
-A table answers in KeyValues, as the store does, or in what can be put together to one, whatever it keeps inside; so the
-cache compares, repairs and announces changes without knowing kinds.
+A table answers in KeyValues, as the store does, whatever it keeps inside; so the cache compares, repairs and announces
+changes without knowing kinds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from controller.cache import metrics
-from controller.cache.changes import Held
 from controller.store.protocol import KeyValue
 
 log = structlog.get_logger()
@@ -22,11 +21,11 @@ T = TypeVar("T")
 
 
 class Table(Protocol):
-    def put(self, kv: KeyValue) -> Held | None:
+    def put(self, kv: KeyValue) -> KeyValue | None:
         """Take over a value; returns the one before."""
         ...
 
-    def delete(self, key: str) -> Held | None:
+    def delete(self, key: str) -> KeyValue | None:
         """Returns what was there."""
         ...
 

@@ -7,7 +7,6 @@ from sys import intern
 
 from google.protobuf.message import DecodeError
 
-from controller.cache.changes import Held
 from controller.cache.entries import AllocEntry, JobEntry, NodeEntry, SharedBytes, StatusEntry
 from controller.cache.table import RawTable
 from controller.store.protocol import KeyValue
@@ -166,7 +165,7 @@ class AllocTable:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def put(self, kv: KeyValue) -> Held | None:
+    def put(self, kv: KeyValue) -> KeyValue | None:
         entry = AllocEntry(kv, self._shared)
         old = self._by_id.get(entry.id)
         if old is not None:
@@ -174,16 +173,15 @@ class AllocTable:
         self._by_id[entry.id] = entry
         self._by_node.setdefault(entry.node, {})[entry.id] = entry
         indexes = self._by_job.setdefault(entry.job_uid, {}).setdefault(entry.group, {})
-        others = _unpacked(indexes.get(entry.index))
-        indexes[entry.index] = _packed(sorted((*others, entry), key=_attempt)) if others else entry
-        return old
+        indexes[entry.index] = _packed(sorted((*_unpacked(indexes.get(entry.index)), entry), key=_attempt))
+        return old.kv() if old is not None else None
 
-    def delete(self, key: str) -> Held | None:
+    def delete(self, key: str) -> KeyValue | None:
         entry = self._by_id.pop(keys.parse_alloc(key).id, None)
         if entry is None:
             return None
         self._unlink(entry)
-        return entry
+        return entry.kv()
 
     def get(self, key: str) -> KeyValue | None:
         entry = self._by_id.get(keys.parse_alloc(key).id)
@@ -243,16 +241,17 @@ class StatusTable:
         self._allocs = allocs
         self._by_alloc: dict[str, StatusEntry] = {}
 
-    def put(self, kv: KeyValue) -> Held | None:
+    def put(self, kv: KeyValue) -> KeyValue | None:
         node, alloc = kv.key[len(keys.STATUSES) :].split("/")
         old = self._by_alloc.get(alloc)
         known = self._allocs.by_id(alloc) or old
         shared = alloc if known is None else known.id  # a fleet's ids are held once
         self._by_alloc[shared] = StatusEntry(kv, intern(node), shared)
-        return old
+        return old.kv() if old is not None else None
 
-    def delete(self, key: str) -> Held | None:
-        return self._by_alloc.pop(key.rpartition("/")[2], None)
+    def delete(self, key: str) -> KeyValue | None:
+        entry = self._by_alloc.pop(key.rpartition("/")[2], None)
+        return entry.kv() if entry is not None else None
 
     def get(self, key: str) -> KeyValue | None:
         entry = self._by_alloc.get(key.rpartition("/")[2])

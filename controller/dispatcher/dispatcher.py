@@ -82,18 +82,10 @@ class Dispatcher:
 
     async def serve(self, address: str) -> int:
         """Returns the port. Raises RuntimeError where the address cannot be bound."""
-        port = self.bind(address)
-        await self.start()
-        return port
-
-    def bind(self, address: str) -> int:
-        """Agents that dial from now on wait until it has started, and need not dial again and again."""
-        return self._service.bind(address)
-
-    async def start(self) -> None:
-        await self._service.start()
+        port = await self._service.serve(address)
         self._owner.start(self._statuses.run(), "statuses")
         self._owner.start(forever(self.look_after_nodes, name="liveness"), "liveness")
+        return port
 
     async def close(self) -> None:
         """Sessions are told to try again; what was not written is sent again by its agent."""

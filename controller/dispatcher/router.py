@@ -33,12 +33,12 @@ class Router:
     def _alloc(self, change: Change) -> None:
         key = keys.parse_alloc(change.key)
         entry = self._cache.alloc(key.id)
-        if change.deleted:
+        if change.new is None:
             self._gone(change, key)
         elif entry is None:
             return  # came and went within one batch
         elif handed_out(self._cache, entry):
-            self._mark(entry, others=change.created)
+            self._mark(entry, others=change.old is None)
         else:
             self._held.setdefault(entry.plan, set()).add(entry.id)
 

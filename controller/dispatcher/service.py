@@ -51,16 +51,13 @@ class Service:
         self._dispatcher = dispatcher
         self._server: grpc.aio.Server | None = None
 
-    def bind(self, address: str) -> int:
-        """Who calls from now on is answered once it has started. Returns the port. Raises RuntimeError."""
+    async def serve(self, address: str) -> int:
+        """Returns the port. Raises RuntimeError where the address cannot be bound."""
         self._server = server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers((self._handlers(),))
-        return server.add_insecure_port(address)
-
-    async def start(self) -> None:
-        """After `bind`."""
-        assert self._server is not None
-        await self._server.start()
+        port = server.add_insecure_port(address)
+        await server.start()
+        return port
 
     async def close(self) -> None:
         if self._server is not None:

@@ -65,8 +65,6 @@ class Leader:
         rng: random.Random | None = None,
     ) -> None:
         self.term: LeadershipTerm | None = None
-        self.decided = asyncio.Event()
-        """It has been tried once to lead: it is known who does."""
         self._store = store
         self._clock = clock
         self._controller_id = controller_id
@@ -155,7 +153,6 @@ class Leader:
         self.end("its lease may have run out")
         try:
             await self._campaign()
-            self.decided.set()
             self._failing = False
         except StoreError as error:
             if not self._failing:

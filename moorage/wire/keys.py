@@ -6,7 +6,6 @@ never hold a slash, since names are DNS labels and ids are UUIDs or numbers.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2s
 from typing import NamedTuple
 
@@ -45,12 +44,10 @@ class AllocKey(NamedTuple):
         return alloc_id(self.job_uid, self.group, self.index, self.attempt)
 
 
-@lru_cache(512)  # of a change just heard of, several readers ask
 def alloc_id(job_uid: str, group: str, index: int, attempt: int) -> str:
     return blake2s(f"{job_uid}/{group}/{index}/{attempt}".encode(), digest_size=8).hexdigest()
 
 
-@lru_cache(512)
 def parse_alloc(key: str) -> AllocKey:
     """The inverse of `AllocKey.key`. Raises ValueError for any other key."""
     if not key.startswith(ALLOCS):
